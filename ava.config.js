@@ -1,0 +1,9 @@
+export default {
+  files: ['test/**/*.test.ts'],
+  extensions: { ts: 'module' },
+  nodeArguments: ['--import=tsx'],
+  // A crash in the addon must not take the runner down, and machines of different files share two cores.
+  workerThreads: false,
+  concurrency: 2,
+  timeout: '5m',
+};

@@ -1,0 +1,64 @@
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import type { Machine } from '../machine.js';
+
+/** One line of JSON each way: what `lockstep cp` says to a running machine. */
+export interface ControlRequest {
+  op: 'read' | 'list' | 'stat';
+  path: string;
+}
+
+export type ControlReply =
+  | { ok: true; data: string }
+  | { ok: true; files: { name: string; type: string; sizeBytes: number }[] }
+  | { ok: false; code: string; message: string; errno?: number };
+
+async function answer(machine: Machine, line: string): Promise<ControlReply> {
+  try {
+    const { op, path } = JSON.parse(line) as ControlRequest;
+    if (op === 'read')
+      return { ok: true, data: Buffer.from(await machine.readFile(path)).toString('base64') };
+    if (op === 'list') return { ok: true, files: await machine.listFiles(path) };
+    if (op === 'stat') return { ok: true, files: [await machine.statFile(path)] };
+    return { ok: false, code: 'ERR_LOCKSTEP_INVALID_ARGUMENT', message: `unknown request ${String(op)}` };
+  } catch (error) {
+    const { code = 'ERR_LOCKSTEP_INVALID_ARGUMENT', message, errno } = error as NodeJS.ErrnoException;
+    return { ok: false, code, message, errno };
+  }
+}
+
+async function serve(machine: Machine, socket: Socket): Promise<void> {
+  socket.on('error', () => {});
+  for await (const line of createInterface({ input: socket })) {
+    socket.write(`${JSON.stringify(await answer(machine, line))}\n`);
+  }
+}
+
+/** Answers `lockstep cp` on a Unix socket that only this user can open. */
+export async function serveControl(path: string, machine: Machine): Promise<{ close(): Promise<void> }> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    void serve(machine, socket);
+  });
+  const mask = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(path, resolve);
+    });
+  } finally {
+    process.umask(mask);
+  }
+  chmodSync(path, 0o600);
+  server.unref();
+  return {
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+      rmSync(path, { force: true });
+    },
+  };
+}

@@ -1,0 +1,33 @@
+import { Image } from '../image.js';
+import type { MachineOptions, OptionalLogOptions } from '../options.js';
+import { invalid } from '../options.js';
+import type { GuestFlags, LogFlags } from './options.js';
+
+/** The image to start: --image, or PROGRAM packed. */
+export async function guestImage(program: string[], flags: GuestFlags, terminal: boolean): Promise<Image> {
+  if (flags.image !== undefined) {
+    if (program.length > 0) throw invalid('give a program or --image, not both');
+    return Image.open(flags.image);
+  }
+  if (program.length === 0) throw invalid('no program given', 'Write it after `--`, or use --image FILE.');
+  const { file: files, env, cwd, memory: memoryMiB, patch, leave } = flags;
+  return Image.fromProgram({ argv: program, files, env, cwd, memoryMiB, patch, leave, terminal });
+}
+
+/** The machine's options, with the terminal of this process where it has one. */
+export function machineOptions(flags: GuestFlags): MachineOptions {
+  const { stdin, stdout, stderr } = process;
+  return {
+    memoryMiB: flags.memory,
+    cpuModel: flags.cpu,
+    seed: flags.seed,
+    time: flags.time,
+    tty: { stdin: stdin.isTTY, stdout: stdout.isTTY, stderr: stderr.isTTY },
+    rows: stdout.rows || undefined,
+    columns: stdout.columns || undefined,
+  };
+}
+
+export function logOptions({ log, force, fsync, imageByHash, digestEvery }: LogFlags): OptionalLogOptions {
+  return { log, force, fsync, imageByHash, digestEvery };
+}

@@ -1,0 +1,134 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { addGuestOptions, addLogOptions, addPairOptions, whole } from './options.js';
+
+/** Loaded when its command runs, so that `--help` answers at once. Resolves with the exit status. */
+type Action = (options: never, ...operands: never[]) => Promise<number>;
+type Load = () => Promise<{ default: Action }>;
+
+/** What Lockstep's own failures exit with. */
+const FAILED = 125;
+
+function version(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  return version;
+}
+
+function buildProgram(finish: (status: number) => void): Command {
+  const program = new Command('lockstep')
+    .description(
+      'Record a virtual machine, replay it bit for bit, and let a live shadow take over when it dies.',
+    )
+    .version(version())
+    .enablePositionalOptions()
+    .exitOverride();
+
+  /** Commander hands over operands, options, command; commands here take options first. */
+  const runs = (command: Command, load: Load): Command =>
+    command.action(async (...given: unknown[]) => {
+      const options = given.at(-2) as never;
+      const operands = given.slice(0, -2) as never[];
+      const { default: action } = await load();
+      finish(await action(options, ...operands));
+    });
+  const command = (name: string, description: string, parent = program) =>
+    parent.command(name).description(description).option('--quiet', 'print no messages');
+
+  const json = ['--json', 'print JSON on stdout'] as const;
+
+  runs(
+    command('doctor', 'say what this host can do, and what to do about what it cannot').option(...json),
+    () => import('./doctor.js'),
+  );
+
+  const image = program.command('image').description('pack and inspect images');
+  const pack = command('pack', 'pack a program into an image file', image)
+    .argument('<program...>', 'program and arguments')
+    .requiredOption('-o, --output <file>', 'the image file')
+    .option('--force', 'overwrite the image file');
+  runs(addGuestOptions(pack, { machine: false }), () => import('./image-pack.js'));
+  const inspect = command('inspect', 'say what is in an image, or in the image of a log', image)
+    .argument('<file>', 'image or log')
+    .option('--tree', 'list the files the guest sees')
+    .option(...json);
+  runs(inspect, () => import('./image-inspect.js'));
+
+  const run = command('run', 'run a program in a machine, unrecorded').argument('[program...]');
+  runs(addGuestOptions(run), () => import('./run.js'));
+  const record = command('record', 'run a program in a machine and record it').argument('[program...]');
+  runs(addLogOptions(addGuestOptions(record), { required: true }), () => import('./run.js'));
+
+  const replay = command('replay', 'relive a recording and check every digest')
+    .argument('<log>')
+    .option('--stdout', 'write the console output that the machine had produced')
+    .option('--event <n>', 'stop after this event and print the registers', whole)
+    .option('--image <file>', 'the image, for a log that has only its hash')
+    .option('--json', 'print the result as JSON on stdout');
+  runs(replay, () => import('./replay.js'));
+
+  const log = program.command('log').description('look into recordings');
+  for (const [name, description] of [
+    ['info', 'say what a log holds'],
+    ['events', 'print every event'],
+    ['verify', 'check every checksum; exits 1 when the log was cut off'],
+    ['repair', 'cut a damaged log back to its last whole frame, in place'],
+  ] as const) {
+    const sub = command(name, description, log)
+      .argument('<log>')
+      .option(...json);
+    runs(sub, async () => ({ default: (await import('./log.js'))[name] as Action }));
+  }
+
+  const cp = command('cp', 'copy a file out of a running machine, or out of a recording')
+    .usage(
+      '[options] --control <socket> <guest-path> <host-path>\n       lockstep cp [options] <log>:<guest-path> <host-path>',
+    )
+    .argument('<source>', 'path in the guest, or LOG:PATH')
+    .argument('<host-path>', "file or directory; '-' is stdout")
+    .option('--control <socket>', 'the socket that run, record or primary were given')
+    .option('--event <n>', 'of a recording: as it was after this event (default: the last)', whole);
+  runs(cp, () => import('./cp.js'));
+
+  const primary = command('primary', 'run a program as the primary of a pair').argument('[program...]');
+  addLogOptions(addGuestOptions(primary), { required: false });
+  runs(addPairOptions(primary), () => import('./primary.js'));
+  const shadow = command('shadow', 'mirror a primary, and carry on when it is lost');
+  runs(addPairOptions(addLogOptions(shadow, { required: false })), () => import('./shadow.js'));
+
+  const console = command('console', 'talk to the program that a pair runs')
+    .argument('<address...>', 'the console addresses of both sides')
+    .option('--timeout <ms>', 'give up when no side was live for this long', whole, 30_000);
+  runs(console, () => import('./console.js'));
+
+  const demo = command('demo', 'record, mirror, kill and take over, before your eyes')
+    .option('--lines <n>', 'lines of input', whole, 300)
+    .option('--rate <n>', 'lines a second', whole, 30)
+    .option('--directory <path>', 'where recordings and sockets go (default: a new one under /tmp)');
+  runs(demo, () => import('./demo/demo.js'));
+
+  for (const one of [run, record, pack, primary]) one.passThroughOptions();
+  return program;
+}
+
+/** Runs the command line and ends the process with its status. */
+export async function main(argv: string[]): Promise<never> {
+  // Whoever reads our output may stop: then so do we.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === 'EPIPE' ? 0 : FAILED),
+  );
+  let status = 0;
+  const finish = (result: number) => {
+    status = result;
+  };
+  try {
+    await buildProgram(finish).parseAsync(argv);
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      status = error.exitCode === 0 ? 0 : FAILED;
+    } else {
+      const { reportError } = await import('./report.js');
+      status = reportError(error);
+    }
+  }
+  process.exit(status);
+}

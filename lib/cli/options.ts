@@ -1,0 +1,117 @@
+import { type Command, InvalidArgumentError } from 'commander';
+
+/** What addGuestOptions() defines. */
+export interface GuestFlags {
+  quiet?: boolean;
+  image?: string;
+  file: { host: string; guest?: string }[];
+  env: Record<string, string>;
+  cwd?: string;
+  memory?: number;
+  patch: bigint[];
+  leave: bigint[];
+  seed?: number;
+  time?: Date;
+  cpu?: string;
+  control?: string;
+}
+
+/** What addLogOptions() defines. */
+export interface LogFlags {
+  log?: string;
+  force?: boolean;
+  fsync?: boolean;
+  imageByHash?: boolean;
+  digestEvery?: number;
+}
+
+/** What addPairOptions() defines. */
+export interface PairFlags {
+  link: string;
+  console: string;
+  arbiter: string;
+  silence?: number;
+  heartbeat?: number;
+  json?: boolean;
+  quiet?: boolean;
+}
+
+export function whole(text: string): number {
+  const number = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(number))
+    throw new InvalidArgumentError('Not a whole number.');
+  return number;
+}
+
+function date(text: string): Date {
+  const time = new Date(text);
+  if (Number.isNaN(time.getTime())) throw new InvalidArgumentError('Not a time like 2026-01-31T12:00:00Z.');
+  return time;
+}
+
+function addresses(text: string, before: bigint[]): bigint[] {
+  if (!/^0x[0-9a-f]+$/i.test(text)) throw new InvalidArgumentError('Not an address like 0x401a2b.');
+  return [...before, BigInt(text)];
+}
+
+/** HOST[:GUEST]; a host path with a colon in it needs its guest path. */
+export function packedFile(text: string, before: GuestFlags['file']): GuestFlags['file'] {
+  const colon = text.lastIndexOf(':');
+  if (colon < 0) return [...before, { host: text }];
+  const [host, guest] = [text.slice(0, colon), text.slice(colon + 1)];
+  if (!host || !guest) throw new InvalidArgumentError('Not HOST or HOST:GUEST.');
+  return [...before, { host, guest }];
+}
+
+/** K=V, or K alone: the caller's own value, and nothing when it has none. */
+export function environment(text: string, before: Record<string, string>): Record<string, string> {
+  const equals = text.indexOf('=');
+  const name = equals < 0 ? text : text.slice(0, equals);
+  if (!name) throw new InvalidArgumentError('Not K or K=V.');
+  const value = equals < 0 ? process.env[name] : text.slice(equals + 1);
+  return value === undefined ? before : { ...before, [name]: value };
+}
+
+/** Which program, with what, in which machine. `machine: false`: only what an image holds. */
+export function addGuestOptions(command: Command, { machine = true } = {}): Command {
+  command
+    .option('--file <host[:guest]>', 'a file or directory the guest sees; repeatable', packedFile, [])
+    .option('--env <k[=v]>', 'a variable of the guest; repeatable', environment, {})
+    .option('--cwd <path>', "the program's working directory in the guest")
+    .option('--memory <MiB>', 'memory of the guest (default: 256)', whole)
+    .option(
+      '--patch <address>',
+      'replace this instruction although no way there was found; repeatable',
+      addresses,
+      [],
+    )
+    .option('--leave <address>', 'leave this instruction as it is; repeatable', addresses, []);
+  if (!machine) return command;
+  return command
+    .option('--image <file>', 'start this image instead of a program')
+    .option('--seed <n>', 'where all randomness comes from (default: the host)', whole)
+    .option('--time <iso>', 'virtual time at boot; the host clock is then never read', date)
+    .option('--cpu <model>', 'CPU the guest sees: x86-64-v2, -v3 or -v4 (default: the highest here)')
+    .option('--control <socket>', 'listen here for `lockstep cp`');
+}
+
+export function addLogOptions(command: Command, { required }: { required: boolean }): Command {
+  const flag = '--log <file>';
+  if (required) command.requiredOption(flag, 'the recording');
+  else command.option(flag, "this side's recording");
+  return command
+    .option('--force', 'overwrite an existing log')
+    .option('--fsync', 'have everything on disk before output leaves')
+    .option('--image-by-hash', 'leave the image out of the log')
+    .option('--digest-every <n>', 'take a digest every so many events', whole);
+}
+
+export function addPairOptions(command: Command): Command {
+  return command
+    .requiredOption('--link <address>', 'between the two sides: unix:/path or tcp:host:port')
+    .requiredOption('--console <address>', 'where this side listens for console clients')
+    .requiredOption('--arbiter <address>', 'file:DIRECTORY, reached by both sides')
+    .option('--silence <ms>', 'take a side for dead that is silent this long (default: 1000)', whole)
+    .option('--heartbeat <ms>', 'how often a side says that it lives (default: 50)', whole)
+    .option('--json', 'print notices as JSON lines on stderr');
+}

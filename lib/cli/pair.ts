@@ -1,0 +1,88 @@
+import { Arbiter } from '../arbiter.js';
+import { LockstepError } from '../errors.js';
+import type { PairEvents, PairNotice, PairNoticeName } from '../events.js';
+import type { PairOptions, PairSide } from '../pair-side.js';
+import type { PairFlags } from './options.js';
+import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
+
+const STATUS_MS = 100;
+
+const NOTICES: Record<PairNoticeName, string> = {
+  listening: 'listening',
+  connected: 'the other side is there',
+  armed: 'protected: a shadow stands by',
+  'console-connected': 'a console client is there',
+  'console-lost': 'the console client is gone',
+  suspected: 'the other side is silent or gone',
+  claiming: 'asking the arbiter',
+  'arbiter-unreachable': 'the arbiter does not answer; staying silent',
+  'claim-won': 'the arbiter says: this side goes on',
+  'claim-lost': 'the arbiter says: the other side goes on',
+  alone: 'going on alone, unprotected',
+  live: 'live',
+  'first-output': 'first output since going live',
+  fenced: 'fenced off: the other side went on',
+  diverged: 'the shadow went another way; unprotected',
+  'peer-ended': 'the other side ended on purpose',
+  slowed: 'slowed down: the shadow lags',
+};
+
+export function pairOptions({ link, console, arbiter, silence, heartbeat }: PairFlags): PairOptions {
+  const options = { link, console, arbiter: Arbiter.parse(arbiter) };
+  return { ...options, silenceMs: silence, heartbeatMs: heartbeat };
+}
+
+/** For programs: every notice, and ten times a second the status, as a line of JSON on stderr. */
+function printJson(side: PairSide): NodeJS.Timeout {
+  const print = (event: string, fields: object) =>
+    process.stderr.write(`${JSON.stringify({ event, ...fields })}\n`);
+  for (const name of Object.keys(NOTICES) as PairNoticeName[]) {
+    side.on(name, ((notice: PairNotice) => print(name, notice)) as (
+      ...args: PairEvents[typeof name]
+    ) => void);
+  }
+  side.on('warning', (warning) => print('warning', warning));
+  return setInterval(() => {
+    if (side.machine.state === 'closed') return;
+    const { events, logFileBytes, lsn } = side.stats();
+    print('status', { events, lsn, logFileBytes, ...side.status() });
+  }, STATUS_MS);
+}
+
+function printText(side: PairSide, flags: PairFlags): void {
+  for (const name of Object.keys(NOTICES) as PairNoticeName[]) {
+    if (name === 'console-connected' || name === 'console-lost' || name === 'first-output') continue;
+    side.on(name, (({ lsn, generation, detail }: PairNotice) => {
+      say(flags, `${NOTICES[name]} (event ${lsn}, generation ${generation})${detail ? `: ${detail}` : ''}`);
+    }) as (...args: PairEvents[typeof name]) => void);
+  }
+  side.on('warning', ({ detail }) => say(flags, detail));
+}
+
+/** Runs one side to its end; the status to exit with. */
+export async function runSide(side: PairSide, flags: PairFlags): Promise<number> {
+  const ticker = flags.json ? printJson(side) : undefined;
+  if (!flags.json) printText(side, flags);
+  let asked: number | undefined;
+  const stop = (status: number) => () => {
+    asked = status;
+    void side.close();
+  };
+  process.once('SIGINT', stop(130));
+  process.once('SIGTERM', stop(143));
+  try {
+    await side.start();
+    const ended = await side.ended;
+    if (!flags.json) sayEnd(flags, ended);
+    return asked ?? statusOfEnd(ended);
+  } catch (error) {
+    if (asked !== undefined) return asked;
+    if (!(error instanceof LockstepError)) throw error;
+    return reportError(error);
+  } finally {
+    clearInterval(ticker);
+    const line = flags.json || side.machine.state === 'closed' ? '' : closingLine(side.stats());
+    await side.close();
+    if (line) say(flags, line);
+  }
+}

@@ -1,0 +1,22 @@
+import { Primary } from '../primary.js';
+import { serveControl } from './control-server.js';
+import { guestImage, logOptions, machineOptions } from './guest.js';
+import type { GuestFlags, LogFlags, PairFlags } from './options.js';
+import { pairOptions, runSide } from './pair.js';
+
+/** `lockstep primary`. */
+export default async function primary(
+  flags: GuestFlags & LogFlags & PairFlags,
+  program: string[],
+): Promise<number> {
+  const image = await guestImage(program, flags, false);
+  // The console is a socket's, not this process's: no terminal unless a client brings one.
+  const options = { ...machineOptions(flags), tty: {} };
+  const side = await Primary.create(image, { ...options, ...logOptions(flags), ...pairOptions(flags) });
+  const control = flags.control === undefined ? undefined : await serveControl(flags.control, side.machine);
+  try {
+    return await runSide(side, flags);
+  } finally {
+    await control?.close();
+  }
+}

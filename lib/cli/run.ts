@@ -1,0 +1,56 @@
+import { LockstepError } from '../errors.js';
+import { Machine } from '../machine.js';
+import type { LogOptions } from '../options.js';
+import { record } from '../recording.js';
+import { serveControl } from './control-server.js';
+import { guestImage, logOptions, machineOptions } from './guest.js';
+import type { GuestFlags, LogFlags } from './options.js';
+import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
+import { attachTerminal } from './terminal.js';
+
+/** `lockstep run` and `lockstep record`. */
+export default async function run(flags: GuestFlags & LogFlags, program: string[]): Promise<number> {
+  const image = await guestImage(program, flags, process.stdin.isTTY || process.stdout.isTTY);
+  // A terminal's keys pass through here, for Ctrl-C; anything else the machine reads itself.
+  const options = {
+    ...machineOptions(flags),
+    stdin: process.stdin.isTTY ? 'stream' : 'inherit',
+    stdout: 'inherit',
+    stderr: 'inherit',
+  } as const;
+  const machine =
+    flags.log === undefined
+      ? await Machine.create(image, options)
+      : await record(image, { ...options, ...(logOptions(flags) as LogOptions) });
+  machine.on('warning', ({ detail }) => say(flags, detail));
+  if (flags.log === undefined) await machine.start();
+  const control = flags.control === undefined ? undefined : await serveControl(flags.control, machine);
+  let asked: number | undefined;
+  const terminal = attachTerminal(
+    {
+      stdin: options.stdin === 'stream' ? machine.stdin : undefined,
+      signal: (number) => machine.signal(number),
+      resize: (rows, columns) => machine.resize(rows, columns),
+    },
+    (status) => {
+      asked = status;
+      void machine.close();
+    },
+  );
+  try {
+    const ended = await machine.ended;
+    terminal.release();
+    sayEnd(flags, ended);
+    return asked ?? statusOfEnd(ended);
+  } catch (error) {
+    terminal.release();
+    if (!(error instanceof LockstepError)) throw error;
+    return reportError(error);
+  } finally {
+    // Closing frees the machine, and its numbers with it.
+    const line = machine.state === 'closed' ? '' : closingLine(machine.stats());
+    await control?.close();
+    await machine.close();
+    if (line) say(flags, line);
+  }
+}

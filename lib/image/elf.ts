@@ -1,0 +1,316 @@
+/** Reads the parts of an ELF64 x86-64 file that the packer needs; trusts nothing in it. */
+import { LockstepError } from '../errors.js';
+
+/** A program header. Addresses and sizes in bytes. */
+export interface ElfSegment {
+  type: number;
+  flags: number;
+  offset: number;
+  vaddr: number;
+  paddr: number;
+  fileBytes: number;
+  memoryBytes: number;
+}
+
+/** A section header, where the file still has them. */
+export interface ElfSection {
+  name: string;
+  type: number;
+  flags: number;
+  address: number;
+  offset: number;
+  bytes: number;
+  link: number;
+}
+
+/** A function symbol: STT_FUNC or STT_GNU_IFUNC, defined here. `bytes` is 0 when unknown. */
+export interface ElfSymbol {
+  name: string;
+  address: number;
+  bytes: number;
+}
+
+export interface ElfFile {
+  /** For messages: the path, or whatever the caller calls it. */
+  name: string;
+  bytes: Buffer;
+  /** ET_EXEC (2), ET_DYN (3), ... */
+  type: number;
+  entry: number;
+  segments: ElfSegment[];
+  sections: ElfSection[];
+  functions: ElfSymbol[];
+  /** PT_INTERP: the dynamic linker the program asks for. */
+  interpreter: string | null;
+  /** DT_NEEDED of PT_DYNAMIC. */
+  needed: string[];
+}
+
+export const PT_LOAD = 1;
+export const PT_GNU_EH_FRAME = 0x6474e550;
+export const PF_X = 1;
+export const PF_W = 2;
+const PT_DYNAMIC = 2;
+const PT_INTERP = 3;
+const ET_EXEC = 2;
+const ET_DYN = 3;
+const EM_X86_64 = 62;
+const SHT_SYMTAB = 2;
+const SHT_NOBITS = 8;
+const SHT_DYNSYM = 11;
+const DT_NEEDED = 1;
+const DT_STRTAB = 5;
+
+const MACHINES: Record<number, string> = {
+  3: 'i386',
+  40: 'ARM',
+  183: 'AArch64',
+  243: 'RISC-V',
+  21: 'PowerPC64',
+  22: 's390',
+};
+
+/** True when the bytes begin as any ELF file does. */
+export function isElf(bytes: Uint8Array): boolean {
+  return (
+    bytes.length >= 4 && bytes[0] === 0x7f && bytes[1] === 0x45 && bytes[2] === 0x4c && bytes[3] === 0x46
+  );
+}
+
+/**
+ * Parses an ELF64 x86-64 file of any type.
+ * Throws ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE for any other file, a cut-off one included.
+ */
+export function parseElf(content: Uint8Array, name: string): ElfFile {
+  const bytes = Buffer.from(content.buffer, content.byteOffset, content.byteLength);
+  if (!isElf(bytes)) throw notElf(name, bytes);
+  checkMachine(bytes, name);
+  try {
+    const segments = readSegments(bytes);
+    for (const s of segments) {
+      if (s.type === PT_LOAD && s.offset + s.fileBytes > bytes.length)
+        throw new RangeError('a segment lies outside the file');
+      if (s.type === PT_LOAD && s.memoryBytes < s.fileBytes)
+        throw new RangeError('a segment is larger in the file than in memory');
+    }
+    const sections = readSections(bytes);
+    const elf: ElfFile = {
+      name,
+      bytes,
+      type: bytes.readUInt16LE(16),
+      entry: u64(bytes, 24),
+      segments,
+      sections,
+      functions: readFunctions(bytes, sections),
+      interpreter: readInterpreter(bytes, segments),
+      needed: [],
+    };
+    elf.needed = readNeeded(elf);
+    return elf;
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new LockstepError(
+      'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE',
+      `${name} is a damaged or cut-off ELF file: ${cause.message}`,
+      {
+        cause,
+        hint: 'Copy or install the file again.',
+      },
+    );
+  }
+}
+
+/**
+ * Throws unless the file is a program that the guest kernel can start: static, with an entry
+ * point (ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE).
+ */
+export function requireStaticProgram(elf: ElfFile): void {
+  const libraries = elf.needed.length > 0 ? `, libraries ${elf.needed.join(', ')}` : '';
+  if (elf.interpreter !== null) {
+    throw new LockstepError(
+      'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE',
+      `${elf.name} is a dynamic program (dynamic linker ${elf.interpreter}${libraries}). ` +
+        'Dynamic programs are not supported yet; static ones (ET_EXEC and static-PIE) are.',
+      {
+        hint: "Use a static build, such as Debian's busybox-static or bash-static, or link with -static or -static-pie.",
+      },
+    );
+  }
+  const why =
+    elf.needed.length > 0
+      ? `it is a shared library${libraries.replace(', libraries', ' that needs')}`
+      : elf.type !== ET_EXEC && elf.type !== ET_DYN
+        ? 'it is an object or core file'
+        : elf.entry === 0
+          ? 'it has no entry point'
+          : !elf.segments.some((s) => s.type === PT_LOAD && (s.flags & PF_X) !== 0 && within(s, elf.entry))
+            ? 'its entry point lies in no executable segment'
+            : null;
+  if (why !== null) {
+    throw new LockstepError('ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE', `${elf.name} cannot be run: ${why}.`, {
+      hint: 'Name a linked, static x86-64 Linux program.',
+    });
+  }
+}
+
+/** Where a virtual address lies in the file; null when no segment's file part holds it. */
+export function fileOffsetOf(elf: ElfFile, address: number): number | null {
+  for (const s of elf.segments)
+    if (s.type === PT_LOAD && within(s, address)) return address - s.vaddr + s.offset;
+  return null;
+}
+
+function within(s: ElfSegment, address: number): boolean {
+  return address >= s.vaddr && address < s.vaddr + s.fileBytes;
+}
+
+function notElf(name: string, bytes: Buffer): LockstepError {
+  if (bytes.length >= 2 && bytes[0] === 0x23 && bytes[1] === 0x21) {
+    const line = bytes.subarray(2, 128).toString('latin1').split('\n')[0]?.trim() ?? '';
+    return new LockstepError(
+      'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE',
+      `${name} is a script (#!${line}), not an ELF program.`,
+      {
+        hint: `Run its interpreter and pack the script as a file, for example: --file ${name} -- busybox sh ${name}`,
+      },
+    );
+  }
+  const what = bytes.length === 0 ? 'is empty' : 'is not an ELF file';
+  return new LockstepError('ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE', `${name} ${what}.`, {
+    hint: 'Name an x86-64 Linux program.',
+  });
+}
+
+function checkMachine(bytes: Buffer, name: string): void {
+  if (bytes.length < 20)
+    throw new LockstepError('ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE', `${name} is cut off inside its ELF header.`);
+  const machine = bytes.readUInt16LE(18);
+  const wrong =
+    bytes[5] !== 1
+      ? 'is a big-endian ELF file'
+      : machine !== EM_X86_64
+        ? `is built for ${MACHINES[machine] ?? `ELF machine ${machine}`}`
+        : bytes[4] !== 2
+          ? 'is a 32-bit (x32) program'
+          : null;
+  if (wrong !== null) {
+    throw new LockstepError(
+      'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE',
+      `${name} ${wrong}; only 64-bit x86-64 programs run.`,
+      {
+        hint: 'Install the amd64 build of this program.',
+      },
+    );
+  }
+  if (bytes.length < 64)
+    throw new LockstepError('ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE', `${name} is cut off inside its ELF header.`);
+}
+
+/** A 64-bit field as a number; what does not fit in 53 bits cannot be an address or size here. */
+function u64(bytes: Buffer, offset: number): number {
+  const value = bytes.readUInt32LE(offset + 4) * 2 ** 32 + bytes.readUInt32LE(offset);
+  if (value > Number.MAX_SAFE_INTEGER) throw new RangeError(`the value at offset ${offset} is out of range`);
+  return value;
+}
+
+function readSegments(bytes: Buffer): ElfSegment[] {
+  const start = u64(bytes, 32);
+  const size = bytes.readUInt16LE(54);
+  const segments: ElfSegment[] = [];
+  for (let i = 0, at = start; i < bytes.readUInt16LE(56); i++, at += size) {
+    if (size < 56) throw new RangeError('its program headers have a wrong size');
+    segments.push({
+      type: bytes.readUInt32LE(at),
+      flags: bytes.readUInt32LE(at + 4),
+      offset: u64(bytes, at + 8),
+      vaddr: u64(bytes, at + 16),
+      paddr: u64(bytes, at + 24),
+      fileBytes: u64(bytes, at + 32),
+      memoryBytes: u64(bytes, at + 40),
+    });
+  }
+  return segments;
+}
+
+/** Section headers are optional: a file whose table is missing or cut off has none. */
+function readSections(bytes: Buffer): ElfSection[] {
+  const start = u64(bytes, 40);
+  const size = bytes.readUInt16LE(58);
+  const count = bytes.readUInt16LE(60);
+  if (start === 0 || size < 64 || start + size * count > bytes.length) return [];
+  const names: number[] = [];
+  const sections: ElfSection[] = [];
+  for (let i = 0, at = start; i < count; i++, at += size) {
+    const type = bytes.readUInt32LE(at + 4);
+    const section: ElfSection = {
+      name: '',
+      type,
+      flags: bytes.readUInt32LE(at + 8),
+      address: u64(bytes, at + 16),
+      offset: u64(bytes, at + 24),
+      bytes: u64(bytes, at + 32),
+      link: bytes.readUInt32LE(at + 40),
+    };
+    if (type !== SHT_NOBITS && section.offset + section.bytes > bytes.length) return [];
+    names.push(bytes.readUInt32LE(at));
+    sections.push(section);
+  }
+  const table = sections[bytes.readUInt16LE(62)];
+  if (table !== undefined && table.type !== SHT_NOBITS) {
+    sections.forEach((s, i) => {
+      s.name = stringAt(bytes, table.offset + (names[i] ?? 0), table.offset + table.bytes);
+    });
+  }
+  return sections;
+}
+
+function readFunctions(bytes: Buffer, sections: ElfSection[]): ElfSymbol[] {
+  const functions: ElfSymbol[] = [];
+  for (const table of sections) {
+    if (table.type !== SHT_SYMTAB && table.type !== SHT_DYNSYM) continue;
+    const strings = sections[table.link];
+    for (let at = table.offset; at + 24 <= table.offset + table.bytes; at += 24) {
+      const type = (bytes[at + 4] ?? 0) & 15;
+      if ((type !== 2 && type !== 10) || bytes.readUInt16LE(at + 6) === 0) continue;
+      functions.push({
+        name:
+          strings === undefined
+            ? ''
+            : stringAt(bytes, strings.offset + bytes.readUInt32LE(at), strings.offset + strings.bytes),
+        address: u64(bytes, at + 8),
+        bytes: u64(bytes, at + 16),
+      });
+    }
+  }
+  return functions;
+}
+
+function readInterpreter(bytes: Buffer, segments: ElfSegment[]): string | null {
+  const s = segments.find((segment) => segment.type === PT_INTERP);
+  return s === undefined ? null : stringAt(bytes, s.offset, s.offset + s.fileBytes);
+}
+
+function readNeeded(elf: ElfFile): string[] {
+  const dynamic = elf.segments.find((s) => s.type === PT_DYNAMIC);
+  if (dynamic === undefined) return [];
+  const offsets: number[] = [];
+  let strings: number | null = null;
+  const end = Math.min(dynamic.offset + dynamic.fileBytes, elf.bytes.length);
+  for (let at = dynamic.offset; at + 16 <= end; at += 16) {
+    // Tags above 32 bits do not exist; values may be anything, so only ours are read.
+    const tag = elf.bytes.readUInt32LE(at);
+    if (tag === 0) break;
+    if (tag === DT_NEEDED) offsets.push(u64(elf.bytes, at + 8));
+    if (tag === DT_STRTAB) strings = fileOffsetOf(elf, u64(elf.bytes, at + 8));
+  }
+  const base = strings;
+  return base === null
+    ? offsets.map(() => '?')
+    : offsets.map((o) => stringAt(elf.bytes, base + o, elf.bytes.length));
+}
+
+function stringAt(bytes: Buffer, start: number, end: number): string {
+  if (start >= end) return '';
+  const stop = bytes.indexOf(0, start);
+  return bytes.toString('utf8', start, stop < 0 || stop > end ? end : stop);
+}

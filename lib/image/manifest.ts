@@ -1,0 +1,65 @@
+/** What an image says about itself, for people and for divergence reports. Stands in the image as JSON. */
+
+/** Changes when the packer would make other bytes of the same input. */
+export const PACKER_VERSION = 1;
+
+/** Addresses are the file's own virtual addresses, as `0x...`. */
+export interface ManifestSite {
+  /** The file's path in the guest. */
+  file: string;
+  address: string;
+  /** As a disassembler would show it: `cpuid`, `rdrand eax`. */
+  instruction: string;
+}
+
+export interface ManifestLeftSite extends ManifestSite {
+  reason: string;
+}
+
+export interface ManifestFile {
+  /** In the guest. */
+  path: string;
+  bytes: number;
+  /** Type and permission bits as in stat(2), octal: `100755`. */
+  mode: string;
+  /** Of the contents as they are in the guest; of a link's target. */
+  sha256: string;
+}
+
+export interface ManifestSites {
+  /** Instructions replaced by an OUT to the monitor. */
+  replaced: ManifestSite[];
+  /** Bytes that look like one and were left. */
+  left: ManifestLeftSite[];
+  /** Instructions that can differ between hosts and are never replaced. */
+  watch: ManifestSite[];
+}
+
+/** A Linux program with its files and the guest kernel. */
+export interface ProgramManifest {
+  version: 1;
+  kind: 'program';
+  packer: number;
+  /** The executable's path in the guest. */
+  program: string;
+  argv: string[];
+  env: Record<string, string>;
+  cwd: string;
+  memoryMiB: number;
+  kernelSha256: string;
+  files: ManifestFile[];
+  sites: ManifestSites;
+}
+
+/** A bare guest, started in real or long mode. */
+export interface BareManifest {
+  version: 1;
+  kind: 'bare';
+  packer: number;
+  mode: 'real' | 'long';
+  /** Guest physical address of the first instruction. */
+  entry: string;
+  memoryMiB: number;
+}
+
+export type Manifest = ProgramManifest | BareManifest;

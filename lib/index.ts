@@ -1,0 +1,58 @@
+export { Arbiter } from './arbiter.js';
+export {
+  ConsoleClient,
+  type ConsoleClientEvents,
+  type ConsoleClientOptions,
+  type ConsolePause,
+} from './console-client.js';
+export {
+  type Divergence,
+  DivergenceError,
+  type ErrorCode,
+  LockstepError,
+  type LockstepErrorOptions,
+} from './errors.js';
+export type {
+  Ended,
+  EndReason,
+  MachineEvents,
+  MachineState,
+  PairEvents,
+  PairNotice,
+  PairNoticeName,
+  Warning,
+} from './events.js';
+export type { GuestFile } from './guest-files.js';
+export type { ElfImageOptions, FlatOptions } from './image/bare-image.js';
+export type { ImageInfo, StartMode } from './image/image-file.js';
+export type {
+  BareManifest,
+  Manifest,
+  ManifestFile,
+  ManifestLeftSite,
+  ManifestSite,
+  ManifestSites,
+  ProgramManifest,
+} from './image/manifest.js';
+export { Image, type ImageProgramOptions } from './image.js';
+export { type Digest, Machine, type MachineStats, type Registers } from './machine.js';
+export type {
+  ChannelTarget,
+  ConsoleOptions,
+  LogOptions,
+  MachineOptions,
+  OptionalLogOptions,
+} from './options.js';
+export type { PairOptions, PairStatus } from './pair-side.js';
+export { Primary, type PrimaryOptions } from './primary.js';
+export { type HostProbe, probe } from './probe.js';
+export {
+  Recording,
+  type RecordingEvent,
+  type RecordingInfo,
+  type RecordOptions,
+  record,
+} from './recording.js';
+export { Replay, type ReplayEvents, type ReplayOptions, type ReplayResult, replay } from './replay.js';
+export { Shadow, type ShadowOptions } from './shadow.js';
+export type { TraceBatch, TraceDirtyPage, TraceExit, TraceOptions } from './trace.js';

@@ -1,0 +1,305 @@
+import { EventEmitter } from 'node:events';
+import { constants } from 'node:os';
+import type { Readable, Writable } from 'node:stream';
+import { native } from './addon.js';
+import { Channels, requireStream } from './channels.js';
+import { deferred, withSignal } from './deferred.js';
+import { DivergenceError, fromNotice, guarded, LockstepError } from './errors.js';
+import type { Ended, MachineEvents, MachineState } from './events.js';
+import { type GuestFile, parseListing, readGuestFile } from './guest-files.js';
+import type { Image } from './image.js';
+import type { NativeConfig, NativeEnded, NativeMachine, NativeNotice } from './native.js';
+import { type ConsoleOptions, type MachineOptions, machineConfig } from './options.js';
+import { nameSyscalls } from './syscall-names.js';
+import { type TraceBatch, type TraceOptions, TraceQueue } from './trace.js';
+
+export type Registers = Record<string, bigint>;
+
+/** Hashes of a machine's state: equal digests, equal machines. */
+export interface Digest {
+  registers: string;
+  devices: string;
+  memory: string;
+}
+
+export interface MachineStats {
+  /** Device accesses since boot: the machine's position. */
+  accesses: number;
+  /** The last event's number. */
+  lsn: number;
+  /** Virtual time, in microseconds since 1970. */
+  timeUs: number;
+  /** Returns of KVM_RUN, and how many of them were kicks from outside. */
+  exits: number;
+  kicks: number;
+  interrupts: number;
+  dirtyPages: number;
+  systemCalls: number;
+  /** System calls answered ENOSYS because the guest kernel does not know them, by name. */
+  unknownSyscalls: Record<string, number>;
+  /** Recorded or replayed so far. */
+  events: number;
+  digests: number;
+  digestsChecked: number;
+  /** Console bytes that entered the machine. */
+  inputBytes: number;
+  /** The log: size of its file, and of what this machine put into it; event, input and digest bytes before compression. */
+  logFileBytes: number;
+  logFrames: number;
+  logFrameBytes: number;
+  logEventBytes: number;
+  logInputBytes: number;
+  logDigestBytes: number;
+}
+
+/** Hears every notice of the addon after the machine itself has. @internal */
+export type NoticeListener = (notice: NativeNotice) => void;
+
+/**
+ * A virtual machine. {@link Machine.create} makes one that is not recorded; `record()`, `replay()`,
+ * {@link Primary} and {@link Shadow} make the others.
+ *
+ * A running machine keeps the process alive unless {@link Machine.unref} was called. One that ended can still
+ * be inspected until it is closed.
+ */
+export class Machine extends EventEmitter<MachineEvents> {
+  /**
+   * How the machine ended: resolves when the program exits or the machine is closed, rejects when Lockstep
+   * fails, and with a {@link DivergenceError} when a replay goes another way.
+   */
+  readonly ended: Promise<Ended>;
+
+  readonly #native: NativeMachine;
+  readonly #channels: Channels;
+  readonly #end = deferred<Ended>();
+  readonly #running = deferred<void>();
+  readonly #listener: NoticeListener | undefined;
+  #state: MachineState = 'created';
+  #trace: TraceQueue | undefined;
+  #closing: Promise<void> | undefined;
+
+  /** Makes a machine from an image, without starting it. Nothing is recorded. */
+  static async create(image: Image, options: MachineOptions & ConsoleOptions = {}): Promise<Machine> {
+    return new Machine({ mode: 'run', ...machineConfig(image, options) }, options);
+  }
+
+  /** @internal */
+  constructor(config: NativeConfig, console: ConsoleOptions, listener?: NoticeListener) {
+    super();
+    this.ended = this.#end.promise;
+    this.#listener = listener;
+    this.#channels = new Channels(console);
+    try {
+      const machine = { ...config, ...this.#channels.descriptors };
+      this.#native = guarded(() => native().machine(machine, (batch) => this.#understand(batch)));
+    } catch (error) {
+      this.#channels.destroy();
+      throw error;
+    }
+    this.#channels.release();
+  }
+
+  get state(): MachineState {
+    return this.#state;
+  }
+
+  /** The program's standard input, or a bare guest's serial port. Ends the guest's input when it ends. */
+  get stdin(): Writable {
+    return requireStream(this.#channels.stdin, 'stdin');
+  }
+
+  /** What the program, or a bare guest's serial port, puts out. Unread, it stops the guest. */
+  get stdout(): Readable {
+    return requireStream(this.#channels.stdout, 'stdout');
+  }
+
+  get stderr(): Readable {
+    return requireStream(this.#channels.stderr, 'stderr');
+  }
+
+  /** Resolves when the guest runs. Aborting closes the machine. */
+  async start({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    if (this.#state !== 'created') {
+      throw new LockstepError('ERR_LOCKSTEP_STATE', `a machine that is ${this.#state} cannot be started`);
+    }
+    try {
+      signal?.throwIfAborted();
+      guarded(() => this.#native.start());
+      await withSignal(this.#running.promise, signal);
+    } catch (error) {
+      if (signal?.aborted) await this.close();
+      throw error;
+    }
+  }
+
+  /** Stops the guest at its next position. */
+  pause(): Promise<void> {
+    return guarded(() => this.#native.pause());
+  }
+
+  resume(): void {
+    guarded(() => this.#native.resume());
+  }
+
+  /** Ends the machine, its log cleanly, and frees all it holds. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  ref(): this {
+    this.#native.ref();
+    this.#channels.ref();
+    return this;
+  }
+
+  /** Lets the process end although the machine runs. */
+  unref(): this {
+    this.#native.unref();
+    this.#channels.unref();
+    return this;
+  }
+
+  /** The vCPU's registers. Throws ERR_LOCKSTEP_RUNNING unless the machine stands still: pause first. */
+  registers(): Registers {
+    return guarded(() => this.#native.registers());
+  }
+
+  /** Guest-physical memory of a machine that stands still. Throws ERR_LOCKSTEP_ADDRESS beyond its end. */
+  readMemory(address: bigint, length: number): Uint8Array {
+    return guarded(() => this.#native.readMemory(Number(address), length));
+  }
+
+  /** Writes guest-physical memory. Throws ERR_LOCKSTEP_RECORDED where a log would not know of it. */
+  writeMemory(address: bigint, bytes: Uint8Array): void {
+    guarded(() => this.#native.writeMemory(Number(address), bytes));
+  }
+
+  /** A file's contents, as the guest has it now. Recorded machines log the request. */
+  readFile(path: string): Promise<Uint8Array> {
+    return readGuestFile(this.#native, 'R', path);
+  }
+
+  /** What a directory of the guest holds. */
+  async listFiles(path: string): Promise<GuestFile[]> {
+    return parseListing(await readGuestFile(this.#native, 'L', path));
+  }
+
+  /** What one path of the guest is. */
+  async statFile(path: string): Promise<GuestFile> {
+    return parseListing(await readGuestFile(this.#native, 'S', path))[0] as GuestFile;
+  }
+
+  /** Hashes registers, devices and all of memory at the next position. */
+  digest(): Promise<Digest> {
+    return guarded(() => this.#native.digest());
+  }
+
+  stats(): MachineStats {
+    const stats = guarded(() => this.#native.stats());
+    return { ...stats, unknownSyscalls: nameSyscalls(stats.unknownSyscalls) };
+  }
+
+  /** Sends a signal, such as 'SIGINT', to the guest's program. */
+  signal(signal: NodeJS.Signals | number): void {
+    const number = typeof signal === 'number' ? signal : constants.signals[signal];
+    guarded(() => this.#native.signal(number));
+  }
+
+  /** Tells the guest its terminal's new size. */
+  resize(rows: number, columns: number): void {
+    guarded(() => this.#native.resize(rows, columns));
+  }
+
+  /** Raises an interrupt vector in a bare guest, at the next position that can take it. */
+  interrupt(vector: number): void {
+    guarded(() => this.#native.interrupt(vector));
+  }
+
+  /**
+   * The guest's device accesses and dirtied pages, in batches, until the machine is over or the loop is left.
+   * One trace at a time. What comes faster than it is taken is dropped and counted.
+   */
+  async *trace(options: TraceOptions = {}): AsyncGenerator<TraceBatch> {
+    if (this.#trace) throw new LockstepError('ERR_LOCKSTEP_STATE', 'this machine is being traced already');
+    const { exits = true, dirtyPages = false, entriesMax = 16_384, filter, signal } = options;
+    const queue = new TraceQueue();
+    this.#trace = queue;
+    try {
+      if (this.#end.settled) return;
+      guarded(() => this.#native.trace({ exits, dirtyPages, limit: entriesMax }));
+      for (;;) {
+        const batch = await withSignal(queue.next(filter), signal);
+        if (!batch) return;
+        yield batch;
+      }
+    } finally {
+      this.#trace = undefined;
+      if (!this.#closing && !this.#end.settled) guarded(() => this.#native.trace(null));
+    }
+  }
+
+  /** @internal */
+  get native(): NativeMachine {
+    return this.#native;
+  }
+
+  #understand(batch: NativeNotice[]): void {
+    for (const notice of batch) {
+      this.#take(notice);
+      this.#listener?.(notice);
+    }
+  }
+
+  #take(notice: NativeNotice): void {
+    switch (notice.type) {
+      case 'state':
+        this.#state = notice.state;
+        if (notice.state === 'running' || notice.state === 'paused') this.#running.resolve();
+        this.emit('state', notice.state);
+        break;
+      case 'ended':
+        this.#over(notice.ended);
+        break;
+      case 'failed':
+        this.#over(fromNotice(notice.error));
+        break;
+      case 'warning':
+        this.emit('warning', { code: notice.code, detail: notice.detail });
+        break;
+      case 'trace':
+        this.#trace?.push(notice.exits, notice.dropped);
+        break;
+    }
+  }
+
+  #over(how: NativeEnded | LockstepError): void {
+    const diverged =
+      !(how instanceof LockstepError) && how.divergence && new DivergenceError(how.divergence, how.detail);
+    const error = how instanceof LockstepError ? how : diverged;
+    if (error) {
+      this.#end.reject(error);
+      this.#running.reject(error);
+    } else {
+      const { reason, status, detail } = how as NativeEnded;
+      this.#end.resolve({ reason, status, detail });
+      this.#running.resolve();
+    }
+    this.#channels.endInput();
+    this.#trace?.end();
+    this.#native.unref();
+  }
+
+  async #close(): Promise<void> {
+    await guarded(() => this.#native.close());
+    this.#channels.endInput();
+    this.#trace?.end();
+    this.#state = 'closed';
+    if (!this.#end.settled) this.#end.resolve({ reason: 'closed', status: 0, detail: '' });
+    this.#running.reject(new LockstepError('ERR_LOCKSTEP_STATE', 'the machine was closed before it ran'));
+  }
+}

@@ -1,0 +1,218 @@
+/** The addon's own interface: thin and one to one. Nothing here is exported from the package. */
+
+export interface NativeEnded {
+  reason:
+    | 'exited'
+    | 'signal'
+    | 'panic'
+    | 'halted'
+    | 'shutdown'
+    | 'closed'
+    | 'fenced'
+    | 'end-of-log'
+    | 'diverged';
+  /** Exit status, or the signal's number. */
+  status: number;
+  /** One sentence about a fault, a panic or a divergence; or ''. */
+  detail: string;
+  divergence?: NativeDivergence;
+}
+
+export interface NativeDivergence {
+  event: number;
+  kind: 'access' | 'register' | 'device' | 'memory' | 'output' | 'end';
+  where: string;
+  expected: string;
+  actual: string;
+  /** The events just before, newest last, as one line each. */
+  before: string[];
+}
+
+export interface NativeConfig {
+  mode: 'run' | 'record' | 'replay' | 'primary' | 'shadow';
+  /** The image file's bytes (not for replay and shadow: the log and the primary bring it). */
+  image?: Uint8Array;
+  memoryBytes?: number;
+  cpuModel?: string;
+  /** 32 bytes: what all randomness in the machine comes from. */
+  seed?: Uint8Array;
+  /** Fixed virtual time at boot in microseconds since the epoch: the host's clock is then never read. */
+  fixedTimeUs?: number;
+  digestEvery?: number;
+  ttyFlags?: number;
+  rows?: number;
+  columns?: number;
+  /** Host descriptors the machine's channels are joined to; the machine takes duplicates. -1: none. */
+  stdin?: number;
+  stdout?: number;
+  stderr?: number;
+  /** record, primary, shadow: where the log goes ('' none); replay: the log to read. */
+  log?: string;
+  force?: boolean;
+  fsync?: boolean;
+  imageByHash?: boolean;
+  /** replay: stand still (paused) after this event; 0: none. */
+  stopAtEvent?: number;
+  /** replay: when resumed after `stopAtEvent`, leave the log there and go on live, unrecorded. */
+  liveAfterStop?: boolean;
+  /** Test aid: kick the vCPU at random moments, this many times a second on average, with this seed. */
+  kicksPerSecond?: number;
+  kickSeed?: number;
+  pair?: {
+    pairId: string;
+    linkAddress: string;
+    consoleAddress: string;
+    /** 'file:DIRECTORY' or 'memory:NAME'. */
+    arbiter: string;
+    heartbeatMs: number;
+    silenceMs: number;
+    connectMs: number;
+    lagBytesMax: number;
+    outputBytesMax: number;
+  };
+}
+
+export interface NativeStats {
+  exits: number;
+  kicks: number;
+  events: number;
+  digests: number;
+  interrupts: number;
+  dirtyPages: number;
+  accesses: number;
+  lsn: number;
+  timeUs: number;
+  inputBytes: number;
+  logFrames: number;
+  logEventBytes: number;
+  logInputBytes: number;
+  logDigestBytes: number;
+  logFrameBytes: number;
+  logFileBytes: number;
+  digestsChecked: number;
+  systemCalls: number;
+  /** By call number: how often a call was answered ENOSYS. */
+  unknownSyscalls: Record<string, number>;
+}
+
+export interface NativePairStatus {
+  live: boolean;
+  protected: boolean;
+  fenced: boolean;
+  generation: number;
+  lsnSent: number;
+  lsnReceived: number;
+  lsnAcked: number;
+  lsnExecuted: number;
+  logBytes: number;
+  outputBytesHeld: number;
+  linkRoundTripUs: number;
+}
+
+/** One batch of notices; `listener` is called with arrays, never once per exit. */
+export type NativeNotice =
+  | { type: 'state'; state: 'running' | 'paused' | 'halted' | 'failed' | 'closed' }
+  | { type: 'ended'; ended: NativeEnded }
+  | { type: 'failed'; error: NativeError }
+  | { type: 'pair'; notice: string; timeUs: number; lsn: number; generation: number; detail: string }
+  | { type: 'warning'; code: string; detail: string }
+  /** Six numbers an entry: position, lsn, address, value, kind, size | write << 8 (tracer.h). */
+  | { type: 'trace'; exits: BigUint64Array; dropped: number };
+
+export interface NativeError {
+  code: string;
+  message: string;
+  hint: string;
+  operation: string;
+  errno: number;
+}
+
+export interface NativeMachine {
+  start(): void;
+  pause(): Promise<void>;
+  resume(): void;
+  /** Joins every thread; resolves when descriptors are closed. Idempotent. */
+  close(): Promise<void>;
+  registers(): Record<string, bigint>;
+  readMemory(address: number, length: number): Uint8Array;
+  writeMemory(address: number, bytes: Uint8Array): void;
+  digest(): Promise<{ registers: string; devices: string; memory: string }>;
+  stats(): NativeStats;
+  signal(number: number): void;
+  resize(rows: number, columns: number): void;
+  /** Raises an interrupt vector in a bare guest at the next position that can take it. */
+  interrupt(vector: number): void;
+  control(op: number, path: string): Promise<Uint8Array>;
+  trace(options: { exits: boolean; dirtyPages: boolean; limit: number } | null): void;
+  /** {} when there is no pair, or a shadow is not connected yet. */
+  pairStatus(): NativePairStatus | Record<string, never>;
+  /** A running machine keeps the process alive unless unref() was called. */
+  ref(): void;
+  unref(): void;
+}
+
+/** kvm/probe.h. Texts are '' and numbers 0 where nothing could be found out. */
+export interface NativeProbe {
+  /** '' when KVM is usable. */
+  error: string;
+  errorCode: string;
+  hint: string;
+  apiVersion: number;
+  backEnd: string;
+  vendor: string;
+  cpuModel: string;
+  syncRegs: boolean;
+  dirtyRing: boolean;
+  immediateExit: boolean;
+  performanceCounter: boolean;
+  /** Guest code at CPL 0 runs in KVM's instruction emulator. */
+  emulatedKernelCode: boolean;
+  kernelInstructionsPerUs: number;
+  /** 'cpl0' or 'cpl3'. */
+  syscallArrives: string;
+  exitRoundTripUs: number;
+}
+
+export interface NativeRecordingInfo {
+  version: number;
+  options: Record<string, string>;
+  imageBytes: number;
+  imageSha256: string;
+  events: number;
+  digests: number;
+  takeovers: number;
+  fileBytes: number;
+  wholeBytes: number;
+  eventBytes: number;
+  inputBytes: number;
+  digestBytes: number;
+  ending: 'ended' | 'cut';
+  endReason: string;
+  endStatus: number;
+  firstTimeUs: number;
+  lastTimeUs: number;
+}
+
+export interface NativeLogReader {
+  /** Up to `limit` records, each a plain object with a `type`; an empty array at the end. */
+  next(limit: number): Record<string, unknown>[];
+  close(): void;
+}
+
+export interface Native {
+  /** An AF_UNIX stream pair, CLOEXEC: one end for a net.Socket, the other for the machine. */
+  socketPair(): [number, number];
+  probe(): NativeProbe;
+  machine(config: NativeConfig, listener: (batch: NativeNotice[]) => void): NativeMachine;
+  openLog(path: string): NativeLogReader;
+  logInfo(path: string): Promise<NativeRecordingInfo>;
+  logImage(path: string): Uint8Array;
+  repairLog(path: string): { keptBytes: number; droppedBytes: number; events: number };
+  arbiterClaim(
+    arbiter: string,
+    pairId: string,
+    generation: number,
+    claimId: string,
+  ): 'won' | 'lost' | 'unreachable';
+  arbiterArm(arbiter: string, pairId: string, generation: number, shadowId: string): boolean;
+}

@@ -1,0 +1,113 @@
+import { randomBytes } from 'node:crypto';
+import { LockstepError } from './errors.js';
+import { checkMemory } from './image/image-file.js';
+import type { Image } from './image.js';
+import type { NativeConfig } from './native.js';
+
+/**
+ * What a channel of the machine is joined to: a Node stream, this process's own descriptor, another
+ * descriptor, or nothing.
+ */
+export type ChannelTarget = 'stream' | 'inherit' | 'ignore' | number;
+
+export interface ConsoleOptions {
+  /** Default 'stream': {@link Machine.stdin}. 'ignore' is an end of input at once. */
+  stdin?: ChannelTarget;
+  /** Default 'stream': {@link Machine.stdout}. A stream that nobody reads stops the guest. */
+  stdout?: ChannelTarget;
+  /** Default 'stream': {@link Machine.stderr}. */
+  stderr?: ChannelTarget;
+}
+
+export interface MachineOptions {
+  /** Guest memory in MiB, an even number. Default: what the image asks for. */
+  memoryMiB?: number;
+  /** The CPU the guest sees: 'x86-64-v2', 'x86-64-v3', 'x86-64-v4'. Default: the highest this host has. */
+  cpuModel?: string;
+  /** What all randomness in the machine comes from: 32 bytes, or a number. Default: fresh from the host. */
+  seed?: Uint8Array | number;
+  /** Virtual time at boot. The host's clock is then never read. Default: the host's clock. */
+  time?: Date;
+  /** Which of the channels look like a terminal to the program. Default: none. */
+  tty?: { stdin?: boolean; stdout?: boolean; stderr?: boolean };
+  /** The terminal's size. Default 24 x 80. */
+  rows?: number;
+  columns?: number;
+  /** @internal Test aid: kicks the vCPU at random moments. */
+  kicks?: { perSecond: number; seed: number };
+}
+
+export interface LogOptions {
+  /** The log's path. */
+  log: string;
+  /** Overwrite an existing log. Default false. */
+  force?: boolean;
+  /** Have every frame on disk before output that depends on it leaves: also a dead host loses nothing. */
+  fsync?: boolean;
+  /** Leave the image out of the log and keep its hash: smaller, and no longer self-contained. */
+  imageByHash?: boolean;
+  /** Take a digest every so many events. Default 1,000, and memory once a second. */
+  digestEvery?: number;
+}
+
+/** The file of a log, where one is optional. */
+export type OptionalLogOptions = Omit<LogOptions, 'log'> & Partial<Pick<LogOptions, 'log'>>;
+
+export function invalid(message: string, hint?: string): LockstepError {
+  return new LockstepError('ERR_LOCKSTEP_INVALID_ARGUMENT', message, { hint });
+}
+
+function positive(name: string, value: number | undefined, max = Number.MAX_SAFE_INTEGER): void {
+  if (value === undefined) return;
+  if (!Number.isSafeInteger(value) || value < 1 || value > max) {
+    throw invalid(`${name} must be a whole number from 1 to ${max}, and is ${value}`);
+  }
+}
+
+function seedBytes(seed: MachineOptions['seed']): Uint8Array {
+  if (seed === undefined) return randomBytes(32);
+  if (typeof seed === 'number') {
+    if (!Number.isSafeInteger(seed) || seed < 0) throw invalid(`seed ${seed} is no whole number from 0 on`);
+    const bytes = Buffer.alloc(32);
+    bytes.writeBigUInt64LE(BigInt(seed));
+    return bytes;
+  }
+  if (seed.length !== 32) throw invalid(`a seed has 32 bytes, and this one ${seed.length}`);
+  return seed;
+}
+
+const MIB = 1 << 20;
+
+/** The machine's share of the addon's configuration. */
+export function machineConfig(image: Image, options: MachineOptions): Omit<NativeConfig, 'mode'> {
+  const { memoryMiB, cpuModel, time, tty = {}, rows = 24, columns = 80, kicks } = options;
+  if (memoryMiB !== undefined) checkMemory(memoryMiB);
+  positive('rows', rows, 65535);
+  positive('columns', columns, 65535);
+  const timeUs = time ? time.getTime() * 1000 : 0;
+  if (Number.isNaN(timeUs) || timeUs < 0) throw invalid('time is no date from 1970 on');
+  return {
+    image: image.bytes,
+    memoryBytes: memoryMiB === undefined ? undefined : memoryMiB * MIB,
+    cpuModel,
+    seed: seedBytes(options.seed),
+    fixedTimeUs: time ? timeUs : undefined,
+    ttyFlags: (tty.stdin ? 1 : 0) | (tty.stdout ? 2 : 0) | (tty.stderr ? 4 : 0),
+    rows,
+    columns,
+    kicksPerSecond: kicks?.perSecond,
+    kickSeed: kicks?.seed,
+  };
+}
+
+/** The log's share of it. */
+export function logConfig(options: OptionalLogOptions): Partial<NativeConfig> {
+  positive('digestEvery', options.digestEvery);
+  return {
+    log: options.log ?? '',
+    force: options.force ?? false,
+    fsync: options.fsync ?? false,
+    imageByHash: options.imageByHash ?? false,
+    digestEvery: options.digestEvery,
+  };
+}

@@ -1,0 +1,99 @@
+import { EventEmitter } from 'node:events';
+import type { Arbiter } from './arbiter.js';
+import { parseAddress } from './console/address.js';
+import type { Ended, PairEvents, PairNoticeName } from './events.js';
+import { Machine, type MachineStats } from './machine.js';
+import type { NativeConfig, NativeNotice, NativePairStatus } from './native.js';
+import { invalid } from './options.js';
+
+export interface PairOptions {
+  /** The link between the two sides: the primary listens, the shadow connects. `unix:/path` or `tcp:...`. */
+  link: string;
+  /** Where this side listens for {@link ConsoleClient}s. */
+  console: string;
+  /** The same for both sides. */
+  arbiter: Arbiter;
+  /** How often each side says that it lives. Default 50 ms. */
+  heartbeatMs?: number;
+  /** A side that is silent this long is taken for dead. Default 1,000 ms. */
+  silenceMs?: number;
+  /** How long to try to reach the other side. Default 10,000 ms. */
+  connectMs?: number;
+  /** Log bytes the shadow may lag before the primary is slowed. Default 16 MiB. */
+  lagBytesMax?: number;
+  /** Output held for the shadow or an absent reader before the guest stands still. Default 1 MiB. */
+  outputBytesMax?: number;
+}
+
+/** Where a pair stands. Counts are events (LSNs) unless named otherwise. */
+export type PairStatus = NativePairStatus;
+
+/** @internal */
+export function pairConfig(options: PairOptions, pairId: string): NonNullable<NativeConfig['pair']> {
+  const { link, console, arbiter, heartbeatMs = 50, silenceMs = 1000, connectMs = 10_000 } = options;
+  parseAddress(link);
+  parseAddress(console);
+  if (heartbeatMs < 1 || silenceMs < 4 * heartbeatMs) {
+    throw invalid(`silenceMs (${silenceMs}) must be at least four heartbeats of ${heartbeatMs} ms`);
+  }
+  return {
+    pairId,
+    linkAddress: link,
+    consoleAddress: console,
+    arbiter: arbiter.address,
+    heartbeatMs,
+    silenceMs,
+    connectMs,
+    lagBytesMax: options.lagBytesMax ?? 16 << 20,
+    outputBytesMax: options.outputBytesMax ?? 1 << 20,
+  };
+}
+
+/** What primary and shadow have in common. */
+export class PairSide extends EventEmitter<PairEvents> {
+  /** The machine of this side. Its console is the pair's: use a {@link ConsoleClient}. */
+  readonly machine: Machine;
+
+  /** @internal */
+  protected constructor(config: NativeConfig) {
+    super();
+    const channels = { stdin: -1, stdout: -1, stderr: -1 };
+    this.machine = new Machine(config, channels, (notice) => this.#understand(notice));
+  }
+
+  /** As {@link Machine.ended}; 'fenced' when the other side took over. */
+  get ended(): Promise<Ended> {
+    return this.machine.ended;
+  }
+
+  /** null while a shadow is not connected yet. */
+  status(): PairStatus | null {
+    const status = this.machine.native.pairStatus();
+    return 'live' in status ? (status as PairStatus) : null;
+  }
+
+  stats(): MachineStats {
+    return this.machine.stats();
+  }
+
+  /** Resolves when this side's machine runs. */
+  start(options: { signal?: AbortSignal } = {}): Promise<void> {
+    return this.machine.start(options);
+  }
+
+  /** Leaves the pair: the other side sees a plain loss and takes over, or goes on alone. Idempotent. */
+  close(): Promise<void> {
+    return this.machine.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #understand(notice: NativeNotice): void {
+    if (notice.type === 'warning') this.emit('warning', { code: notice.code, detail: notice.detail });
+    if (notice.type !== 'pair') return;
+    const { timeUs, lsn, generation, detail } = notice;
+    this.emit(notice.notice as PairNoticeName, { timeUs, lsn, generation, detail });
+  }
+}

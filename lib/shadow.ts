@@ -1,0 +1,22 @@
+import { logConfig, type MachineOptions, type OptionalLogOptions } from './options.js';
+import { type PairOptions, PairSide, pairConfig } from './pair-side.js';
+
+export type ShadowOptions = PairOptions & OptionalLogOptions & Pick<MachineOptions, 'kicks'>;
+
+/** The side of a pair that relives the primary's log as it is written, and carries on when that side is lost. */
+export class Shadow extends PairSide {
+  /** Makes a shadow; {@link Shadow.start} connects it to its primary, which brings the machine. */
+  static async create(options: ShadowOptions): Promise<Shadow> {
+    return new Shadow(options);
+  }
+
+  private constructor(options: ShadowOptions) {
+    super({
+      mode: 'shadow',
+      ...logConfig(options),
+      kicksPerSecond: options.kicks?.perSecond,
+      kickSeed: options.kicks?.seed,
+      pair: pairConfig(options, ''),
+    });
+  }
+}

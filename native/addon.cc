@@ -1,0 +1,101 @@
+// The addon: what lib/native.ts calls Native.
+#include <napi.h>
+#include <sys/socket.h>
+
+#include "kvm/probe.h"
+#include "log_object.h"
+#include "machine_config.h"
+#include "machine_object.h"
+#include "napi_common.h"
+
+namespace lockstep {
+
+namespace {
+
+// One set of constructors for each environment: worker threads load the addon once each.
+struct Constructors {
+  Napi::FunctionReference machine, log_reader;
+};
+
+Napi::Value machine(const Napi::CallbackInfo& info) {
+  return info.Env().GetInstanceData<Constructors>()->machine.New({info[0], info[1]});
+}
+
+Napi::Value open_log(const Napi::CallbackInfo& info) {
+  return info.Env().GetInstanceData<Constructors>()->log_reader.New({info[0]});
+}
+
+Napi::Value socket_pair(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+      throw_system("ERR_LOCKSTEP_RESOURCES", "socketpair", "the console's socket pair");
+    Napi::Array array = Napi::Array::New(env, 2);
+    for (uint32_t i = 0; i < 2; i++) array[i] = Napi::Number::New(env, ends[i]);
+    return array;
+  });
+}
+
+Napi::Value probe(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  HostProbe p = probe_host();
+  Napi::Object object = Napi::Object::New(env);
+  object["error"] = p.error;
+  object["errorCode"] = p.error_code;
+  object["hint"] = p.hint;
+  object["apiVersion"] = Napi::Number::New(env, p.api_version);
+  object["backEnd"] = p.back_end;
+  object["vendor"] = p.vendor;
+  object["cpuModel"] = p.cpu_model;
+  object["syncRegs"] = p.sync_regs;
+  object["dirtyRing"] = p.dirty_ring;
+  object["immediateExit"] = p.immediate_exit;
+  object["performanceCounter"] = p.performance_counter;
+  object["emulatedKernelCode"] = p.emulated_kernel_code;
+  object["kernelInstructionsPerUs"] = Napi::Number::New(env, p.kernel_instructions_per_us);
+  object["syscallArrives"] = p.syscall_arrives;
+  object["exitRoundTripUs"] = Napi::Number::New(env, p.exit_round_trip_us);
+  return object;
+}
+
+Napi::Value arbiter_claim(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    auto text = [&](int i) { return info[i].As<Napi::String>().Utf8Value(); };
+    Claim claim = make_arbiter(text(0))->claim(text(1), info[2].As<Napi::Number>().Int64Value(), text(3));
+    return Napi::String::New(env, claim == Claim::kWon ? "won" : claim == Claim::kLost ? "lost" : "unreachable");
+  });
+}
+
+Napi::Value arbiter_arm(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    auto text = [&](int i) { return info[i].As<Napi::String>().Utf8Value(); };
+    return Napi::Boolean::New(env, make_arbiter(text(0))->arm(text(1), info[2].As<Napi::Number>().Int64Value(), text(3)));
+  });
+}
+
+}  // namespace
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* constructors = new Constructors{Napi::Persistent(MachineObject::define(env)),
+                                        Napi::Persistent(LogReaderObject::define(env))};
+  env.SetInstanceData(constructors);
+  auto set = [&](const char* name, auto function) { exports[name] = Napi::Function::New(env, function, name); };
+  set("machine", machine);              // machine(config, listener): NativeMachine
+  set("openLog", open_log);             // openLog(path): NativeLogReader
+  set("logInfo", log_info);
+  set("logImage", log_image);
+  set("repairLog", repair_recording);
+  set("socketPair", socket_pair);       // socketPair(): [number, number]
+  set("probe", probe);                  // probe(): Record<string, string | number | boolean>
+  set("arbiterClaim", arbiter_claim);   // arbiterClaim(arbiter, pairId, generation, claimId): 'won' | 'lost' | 'unreachable'
+  set("arbiterArm", arbiter_arm);       // arbiterArm(arbiter, pairId, generation, shadowId): boolean
+  return exports;
+}
+
+}  // namespace lockstep
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) { return lockstep::init(env, exports); }
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, Init)

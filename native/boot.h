@@ -1,0 +1,21 @@
+// Brings memory and vCPU to the state in which an image starts.
+#pragma once
+
+#include "image.h"
+#include "kvm/cpu_model.h"
+#include "kvm/vcpu.h"
+#include "memory/guest_memory.h"
+
+namespace lockstep {
+
+struct BootOptions {
+  uint32_t tty_flags = 0;  // LS_BOOT_
+  uint16_t rows = 0, columns = 0;
+  std::span<const uint8_t, 32> random;
+};
+
+// Copies the segments and sets registers. Throws ERR_LOCKSTEP_IMAGE_TOO_LARGE, ERR_LOCKSTEP_NOT_AN_IMAGE.
+void boot_image(const Image& image, const CpuModel& model, const BootOptions& options, GuestMemory& memory,
+                KvmVcpu& vcpu);
+
+}  // namespace lockstep

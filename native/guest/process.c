@@ -1,0 +1,166 @@
+/* The process and its surroundings: identity, limits, names, and everything that always succeeds. */
+#include "kernel.h"
+#include <asm/prctl.h>
+#include <linux/futex.h>
+#include <linux/prctl.h>
+#include <linux/resource.h>
+#include <linux/sysinfo.h>
+#include <linux/utsname.h>
+
+long sys_zero(void) { return 0; }
+long sys_one(void) { return 1; }
+long sys_getppid(void) { return 0; }
+long sys_eperm(void) { return -EPERM; }
+long sys_enosys(void) { return -ENOSYS; } /* known to be missing, by every C library too: not counted */
+long sys_exit(int status) { exit_with_status(status); }
+long sys_wait4(void) { return -ECHILD; }
+
+long sys_uname(uint64_t to) {
+    static const struct new_utsname name = {"Linux", "lockstep", "6.1.0", "#1 Lockstep", "x86_64", "(none)"};
+    return copy_out(to, &name, sizeof name);
+}
+
+long sys_sysinfo(uint64_t to) {
+    struct sysinfo info = {.uptime = (long)(clock_since_boot() / NS_PER_SECOND), .totalram = boot->ram_bytes,
+                           .freeram = pages_left() * PAGE, .procs = 1, .mem_unit = 1};
+    return copy_out(to, &info, sizeof info);
+}
+
+long sys_getpgid(int pid) { return pid == 0 || pid == 1 ? 1 : -ESRCH; }
+long sys_setpgid(int pid) { return pid == 0 || pid == 1 ? 0 : -ESRCH; }
+
+/* getresuid and getresgid: three zeros, for root. */
+long sys_getres(uint64_t a, uint64_t b, uint64_t c) {
+    uint32_t zero = 0;
+    return copy_out(a, &zero, 4) ?: copy_out(b, &zero, 4) ?: copy_out(c, &zero, 4);
+}
+
+long sys_getgroups(int size, uint64_t to) {
+    uint32_t zero = 0;
+    return size == 0 ? 1 : copy_out(to, &zero, 4) ?: 1;
+}
+
+/* ---- limits ------------------------------------------------------------------------------- */
+static struct rlimit64 limits[RLIM_NLIMITS];
+#define UNLIMITED (~0ull)
+
+static struct rlimit64 limit_of(unsigned which) {
+    if (limits[which].rlim_max) return limits[which];
+    switch (which) {
+    case RLIMIT_STACK: return (struct rlimit64){8 << 20, UNLIMITED};
+    case RLIMIT_NOFILE: return (struct rlimit64){1024, 1024};
+    case RLIMIT_CORE: return (struct rlimit64){0, UNLIMITED};
+    default: return (struct rlimit64){UNLIMITED, UNLIMITED};
+    }
+}
+
+long sys_prlimit64(int pid, unsigned which, uint64_t new, uint64_t old) {
+    if (pid != 0 && pid != 1) return -ESRCH;
+    if (which >= RLIM_NLIMITS) return -EINVAL;
+    struct rlimit64 was = limit_of(which), now;
+    if (new) {
+        if (copy_in(&now, new, sizeof now)) return -EFAULT;
+        if (now.rlim_cur > now.rlim_max) return -EINVAL;
+        limits[which] = now;
+    }
+    return old ? copy_out(old, &was, sizeof was) : 0;
+}
+
+long sys_getrlimit(unsigned which, uint64_t to) { return sys_prlimit64(0, which, 0, to); }
+long sys_setrlimit(unsigned which, uint64_t from) { return sys_prlimit64(0, which, from, 0); }
+
+long sys_getrusage(int who, uint64_t to) {
+    struct rusage usage = {0};
+    uint64_t ns = clock_since_boot();
+    (void)who;
+    usage.ru_utime.tv_sec = (long)(ns / NS_PER_SECOND);
+    usage.ru_utime.tv_usec = (long)(ns % NS_PER_SECOND / 1000);
+    usage.ru_maxrss = (long)((boot->ram_bytes / PAGE - pages_left()) * 4);
+    return copy_out(to, &usage, sizeof usage);
+}
+
+/* ---- the CPU and the thread ------------------------------------------------------------------ */
+long sys_arch_prctl(int code, uint64_t address) {
+    uint64_t base;
+    switch (code) {
+    case ARCH_SET_FS:
+        if (address >= LS_USER_TOP) return -EPERM;
+        __asm__ volatile("wrfsbase %0" ::"r"(address));
+        return 0;
+    case ARCH_SET_GS:
+        if (address >= LS_USER_TOP) return -EPERM;
+        __asm__ volatile("wrgsbase %0" ::"r"(address));
+        return 0;
+    case ARCH_GET_FS:
+        __asm__ volatile("rdfsbase %0" : "=r"(base));
+        return copy_out(address, &base, sizeof base);
+    case ARCH_GET_GS:
+        __asm__ volatile("rdgsbase %0" : "=r"(base));
+        return copy_out(address, &base, sizeof base);
+    default: return -EINVAL;
+    }
+}
+
+long sys_prctl(int option, uint64_t argument) {
+    switch (option) {
+    case PR_SET_NAME: {
+        uint64_t span = user_span(argument, sizeof program_name - 1, false);
+        if (!span) return -EFAULT;
+        memset(program_name, 0, sizeof program_name);
+        memcpy(program_name, (const void *)argument, span);
+        return 0;
+    }
+    case PR_GET_NAME: return copy_out(argument, program_name, sizeof program_name);
+    case PR_GET_DUMPABLE: return 1;
+    case PR_SET_DUMPABLE: case PR_SET_PDEATHSIG: case PR_SET_NO_NEW_PRIVS: case PR_SET_KEEPCAPS: return 0;
+    default: return -EINVAL;
+    }
+}
+
+long sys_getrandom(uint64_t to, uint64_t bytes, unsigned flags) {
+    if (flags & ~7u) return -EINVAL;
+    uint64_t span = user_span(to, min_u64(bytes, INT32_MAX), true);
+    if (bytes && !span) return -EFAULT;
+    random_bytes((void *)to, span);
+    return (long)span;
+}
+
+long sys_sched_getaffinity(int pid, uint64_t size, uint64_t to) {
+    uint64_t one = 1;
+    if (pid != 0 && pid != 1) return -ESRCH;
+    if (size < 8 || size % 8) return -EINVAL;
+    return copy_out(to, &one, sizeof one) ?: 8;
+}
+
+long sys_sched_getparam(int pid, uint64_t to) {
+    uint32_t zero = 0;
+    return pid != 0 && pid != 1 ? -ESRCH : copy_out(to, &zero, sizeof zero);
+}
+
+long sys_getcpu(uint64_t cpu, uint64_t node) {
+    uint32_t zero = 0;
+    if (cpu && copy_out(cpu, &zero, 4)) return -EFAULT;
+    return node ? copy_out(node, &zero, 4) : 0;
+}
+
+long sys_getpriority(void) { return 20; }
+
+/* With one thread a wake finds nobody, and a wait whose word still holds could only end by a
+ * timeout or a signal. */
+long sys_futex(uint64_t word, int operation, uint32_t value, uint64_t timeout) {
+    uint32_t now;
+    uint64_t ns = 0;
+    int command = operation & FUTEX_CMD_MASK;
+    if (command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET)
+        return command == FUTEX_WAKE || command == FUTEX_WAKE_BITSET ? 0 : not_implemented();
+    if (copy_in(&now, word, sizeof now)) return -EFAULT;
+    if (now != value) return -EAGAIN;
+    if (timeout && !ns_from_timespec(timeout, &ns)) return -EINVAL;
+    uint64_t deadline = !timeout ? NEVER : command == FUTEX_WAIT ? clock_now() + ns
+                      : operation & FUTEX_CLOCK_REALTIME ? ns : ns + port->boot_time_ns;
+    while (clock_now_still() < deadline) {
+        if (signal_ready()) return -ERESTARTSYS;
+        exchange(LS_EX_WAIT, deadline, false);
+    }
+    return -ETIMEDOUT;
+}

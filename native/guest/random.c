@@ -1,0 +1,42 @@
+/*
+ * Random bytes without exits: ChaCha20 keyed once from the boot block, which the monitor fills
+ * from the world's randomness (or from a seed) and logs.
+ */
+#include "kernel.h"
+
+static uint32_t counter;
+static uint8_t block[64];
+static size_t used = sizeof block;
+
+static uint32_t rotate(uint32_t x, int n) { return x << n | x >> (32 - n); }
+
+static void quarter(uint32_t *s, int a, int b, int c, int d) {
+    s[a] += s[b], s[d] = rotate(s[d] ^ s[a], 16);
+    s[c] += s[d], s[b] = rotate(s[b] ^ s[c], 12);
+    s[a] += s[b], s[d] = rotate(s[d] ^ s[a], 8);
+    s[c] += s[d], s[b] = rotate(s[b] ^ s[c], 7);
+}
+
+static void next_block(void) {
+    /* "expand 32-byte k", the key, a counter, and a nonce of zero. */
+    uint32_t start[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574}, s[16];
+    memcpy(start + 4, boot->random, sizeof boot->random);
+    start[12] = counter++;
+    memcpy(s, start, sizeof s);
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 4; i++) quarter(s, i, 4 + i, 8 + i, 12 + i);
+        for (int i = 0; i < 4; i++) quarter(s, i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4);
+    }
+    for (int i = 0; i < 16; i++) s[i] += start[i];
+    memcpy(block, s, sizeof block);
+    used = 0;
+}
+
+void random_bytes(void *to, size_t bytes) {
+    for (uint8_t *p = to; bytes;) {
+        if (used == sizeof block) next_block();
+        size_t n = min_u64(bytes, sizeof block - used);
+        memcpy(p, block + used, n);
+        p += n, bytes -= n, used += n;
+    }
+}

@@ -1,0 +1,74 @@
+/* From the monitor's hand-over to the program's first instruction, and its end. */
+#include "file.h"
+
+struct frame first_frame = {.cs = LS_SEL_USER_CODE, .ss = LS_SEL_USER_DATA, .rflags = RFLAGS_PROGRAM};
+
+static _Noreturn void leave(uint32_t kind, uint32_t code) {
+    port->exit_kind = kind;
+    port->exit_code = code;
+    for (;;) __asm__ volatile("out %%al, %0" ::"i"(LS_PORT_EXIT), "a"(0) : "memory");
+}
+
+static const char *skip_string(const char *s) { return s + strlen(s) + 1; }
+
+void kernel_main(void) {
+    assert(boot->magic == LS_BOOT_MAGIC);
+    assert((uint64_t)reflect_frame == LS_DIRECT_MAP + LS_GPA_REFLECT);
+    clock_exchanged(true);
+    cpio_unpack();
+    devices_start();
+    console_start();
+    files_start();
+
+    /* The boot block's strings: argv..., env..., cwd, exe. */
+    const char *strings = direct(boot->strings_gpa), *directory = strings;
+    for (uint32_t i = 0; i < boot->argc + boot->envc; i++) directory = skip_string(directory);
+    static struct place place;
+    if (!path_find(&place, root, directory, 0) && place.inode && S_ISDIR(place.inode->mode)) {
+        cwd = place.inode;
+        inode_use(cwd);
+    }
+    struct strings arguments = {(char *)strings, (size_t)(directory - strings), boot->argc, boot->envc};
+    const char *exe = skip_string(directory);
+    long error = exec_load(&first_frame, exe, &arguments);
+    if (error) {
+        format((char *)port->report, sizeof port->report, "cannot start %s: error %ld%s", exe, -error,
+               error == -ENOEXEC ? " (not an x86-64 ELF program)" : "");
+        leave(LS_EXIT_PANIC, (uint32_t)-error);
+    }
+}
+
+void exit_with_status(int status) { leave(LS_EXIT_STATUS, (uint32_t)status & 0xff); }
+
+static const char *signal_sentence(int signal) {
+    switch (signal) {
+    case SIGSEGV: return "segmentation fault";
+    case SIGBUS: return "bus error";
+    case SIGILL: return "illegal instruction";
+    case SIGFPE: return "arithmetic error";
+    case SIGTRAP: return "breakpoint";
+    case SIGABRT: return "aborted";
+    case SIGKILL: return "killed";
+    default: return NULL;
+    }
+}
+
+void exit_with_signal(int signal) {
+    const char *sentence = signal_sentence(signal);
+    char *report = (char *)port->report;
+    int n = sentence ? format(report, sizeof port->report, "%s", sentence)
+                     : format(report, sizeof port->report, "ended by signal %d", signal);
+    if (fatal_frame.rip) {
+        port->exit_vector = (uint32_t)fatal_frame.vector;
+        port->exit_rip = fatal_frame.rip;
+        port->exit_address = fatal_frame.address;
+        format(report + n, sizeof port->report - (size_t)n, " at 0x%lx (instruction 0x%lx)",
+               fatal_frame.address, fatal_frame.rip);
+    }
+    leave(LS_EXIT_SIGNAL, (uint32_t)signal);
+}
+
+void panic(const char *why, uint64_t value) {
+    format((char *)port->report, sizeof port->report, "guest kernel: %s (0x%lx)", why, value);
+    leave(LS_EXIT_PANIC, 0);
+}

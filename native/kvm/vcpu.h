@@ -1,0 +1,75 @@
+// The one vCPU: running, kicking, and its architectural state.
+#pragma once
+
+#include "kvm/uapi.h"
+#include <pthread.h>
+
+#include <array>
+#include <mutex>
+#include <vector>
+
+#include "kvm/exit.h"
+#include "kvm/vm.h"
+
+namespace lockstep {
+
+// All that a vCPU holds and a digest or a copy of the machine needs.
+struct VcpuState {
+  kvm_regs regs{};
+  kvm_sregs sregs{};
+  kvm_xcrs xcrs{};
+  std::array<uint8_t, 4096> xsave{};  // struct kvm_xsave
+  kvm_debugregs debug{};
+  kvm_vcpu_events events{};
+  kvm_mp_state mp{};
+  std::vector<uint64_t> msrs;  // in the order of kStateMsrs
+};
+
+class KvmVcpu {
+ public:
+  explicit KvmVcpu(const KvmVm& vm);
+  ~KvmVcpu();
+  KvmVcpu(const KvmVcpu&) = delete;
+  int fd() const { return fd_.get(); }
+
+  // Called once by the thread that will run it: kicks go to that thread. Blocks every signal of the
+  // thread; the kick is open only inside KVM_RUN (KVM_SET_SIGNAL_MASK), so no handler is needed.
+  void adopt_thread();
+  void release_thread();
+  Exit run();
+  // Any thread: the next or current run() returns InterruptedExit soon.
+  void kick();
+  // Finishes a pending port or MMIO access, so that registers can be read, written or hashed.
+  void complete_access();
+
+  // General registers as of the last exit; marks them for reload when `changed` is called.
+  kvm_regs& regs();
+  void regs_changed();
+  bool interrupts_ready() const { return run_->ready_for_interrupt_injection && run_->if_flag; }
+  bool interrupt_flag() const { return run_->if_flag; }
+  void inject(uint8_t vector);
+
+  VcpuState state() const;
+  void set_state(const VcpuState& state);
+  kvm_sregs sregs() const;
+  void set_sregs(const kvm_sregs& sregs);
+  void set_regs(const kvm_regs& regs);
+  void set_xcr0(uint64_t value);
+  void set_msr(uint32_t index, uint64_t value);
+  void set_cpuid(const std::vector<kvm_cpuid_entry2>& entries);
+  kvm_dirty_gfn* map_dirty_ring(uint32_t entries) const;
+
+ private:
+  Fd fd_;
+  kvm_run* run_ = nullptr;
+  size_t run_bytes_ = 0;
+  bool sync_regs_ = false;
+  bool access_pending_ = false;
+  bool regs_fresh_ = false;
+  kvm_regs regs_{};
+  std::mutex thread_mutex_;
+  bool has_thread_ = false;
+  pthread_t thread_{};
+};
+
+}  // namespace lockstep

@@ -1,0 +1,43 @@
+// A stream with what is still to be written and what was read but not yet understood.
+//
+// The write side belongs to whoever holds the owner's mutex, the read side to one thread.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "link/socket.h"
+#include "log/event.h"
+
+namespace lockstep {
+
+class Connection {
+ public:
+  explicit Connection(std::unique_ptr<Stream> stream);
+  int fd() const { return stream_->fd(); }
+
+  // Writes what the socket takes now and keeps the rest in order. After an error everything is swallowed:
+  // the reader sees the end of the stream and decides what it means.
+  void send(std::span<const uint8_t> bytes);
+  // Two pieces as one message, without joining them first.
+  void send(std::span<const uint8_t> head, std::span<const uint8_t> body);
+  void flush();
+  size_t unsent() const { return out_.size() - out_start_; }
+
+  enum class Fill { kBytes, kNothing, kClosed };
+  Fill fill();
+  std::span<const uint8_t> unread() const { return {in_.data() + in_start_, in_end_ - in_start_}; }
+  void consume(size_t bytes) { in_start_ += bytes; }
+
+ private:
+  void keep(std::span<const uint8_t> bytes);
+  size_t write_now(std::span<const uint8_t> bytes);
+  std::unique_ptr<Stream> stream_;
+  bool broken_ = false;
+  Bytes out_;
+  size_t out_start_ = 0;
+  Bytes in_;
+  size_t in_start_ = 0, in_end_ = 0;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,90 @@
+// The protocol that lets exactly one side go on, as one pure function: (state, event) -> (state, actions).
+// No sockets, no clocks, no threads: native/test/link_fence_test.cc walks through every order of events.
+//
+//   primary:  kSolo -> kArming -> kProtected --lost--> kClaiming <-> kRetrying
+//   shadow:   kFollowing -> kArmed ------------lost-------^   |         |
+//                   \--lost--> kFenced <----- lost -----------+--- won -+--> kWon
+//
+// Why it is safe. Output leaves a protected primary only when the shadow has acknowledged the log up to it.
+// A shadow stops acknowledging for good before it claims; so whatever the primary releases later was
+// acknowledged earlier, and is in the shadow's history. A primary without its shadow releases nothing
+// more until it has won the generation that the shadow was armed for; then the shadow can never win it. No step
+// depends on how long anything takes, so a paused side may wake at any time.
+#pragma once
+
+#include <cstdint>
+
+namespace lockstep {
+
+enum class FencePhase : uint8_t {
+  kSolo,       // primary, no shadow armed: output leaves at once
+  kArming,     // primary: output waits already, the arbiter is being told
+  kProtected,  // primary: output waits for acknowledgements
+  kFollowing,  // shadow, not armed: may not claim
+  kArmed,      // shadow: may claim
+  kClaiming,   // a claim of generation + 1 is on its way
+  kRetrying,   // the arbiter did not answer: silent until the timer
+  kWon,        // this side goes on, alone
+  kFenced,     // this side must not
+  kEnded,      // the machine ended on purpose: nobody takes over
+};
+
+enum class FenceEvent : uint8_t {
+  kShadowReady,      // and it has the log up to everything that was released
+  kArmRecorded, kArmUnreachable,
+  kArmedReceived,
+  kLinkLost, kSilence,
+  kClaimWon, kClaimLost, kClaimUnreachable,
+  kTimer,
+  kDiverged,         // this side's replay cannot be trusted any more
+  kEnded,
+};
+
+// Carried out in this order.
+enum FenceAction : uint32_t {
+  kHoldOutput = 1,         // from now on only what was acknowledged may leave
+  kStopAcknowledging = 2,  // for good
+  kCloseLink = 4,
+  kGiveUp = 8,             // this side will never speak again
+  kReleaseAll = 16,        // everything may leave
+  kSendArmed = 32,
+  kStartTimer = 64,        // state.backoff_ms
+  kArm = 128,              // ask the arbiter, for generation + 1
+  kClaim = 256,            // ask the arbiter, for generation + 1
+};
+
+struct FenceState {
+  FencePhase phase = FencePhase::kFollowing;
+  bool timer = false;      // running
+  uint64_t generation = 0;
+  uint32_t backoff_ms = 0;
+  bool operator==(const FenceState&) const = default;
+};
+
+struct FenceStep {
+  FenceState state;
+  uint32_t actions;
+};
+
+constexpr uint32_t kBackoffMinMs = 50, kBackoffMaxMs = 1000;
+
+FenceStep fence_step(FenceState state, FenceEvent event);
+
+// Decides whether a peer is silent, without ever taking a stall of this very process for silence.
+class SilenceWatch {
+ public:
+  void restart(uint64_t now_us, uint64_t silence_us) {
+    heard_us_ = looked_us_ = now_us;
+    silence_us_ = silence_us;
+  }
+  void heard(uint64_t now_us) { heard_us_ = now_us; }
+  // Called whenever the loop comes round, having asked to be woken after `asked_us`. True: suspect the peer.
+  // Waking much later than asked means that this process, or its host, stood still: what the peer sent
+  // meanwhile may not have been read yet, so the limit starts again.
+  bool silent(uint64_t now_us, uint64_t asked_us);
+
+ private:
+  uint64_t silence_us_ = 0, heard_us_ = 0, looked_us_ = 0;
+};
+
+}  // namespace lockstep

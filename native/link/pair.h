@@ -1,0 +1,98 @@
+// One side of a fault-tolerant pair: the link to the other side, output commit, the fence, and the
+// console that clients talk to. One thread of its own (a poll loop) besides the caller's vCPU thread.
+//
+//   primary  --frames, progress, released, heartbeat-->  shadow
+//            <--acks (received, executed), heartbeat---
+//
+// Roles: a primary starts live at generation 1 (claimed at the arbiter when it starts). A shadow replays,
+// and is live from the moment it wins a generation. Live with an armed shadow is *protected*: output waits
+// for the acknowledgement of the log up to it. Live without one is *alone*: output leaves at once, but only
+// after the generation that excludes the old shadow was won.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "link/arbiter.h"
+#include "log/event.h"
+#include "replay/inbox.h"
+#include "replay/record_source.h"
+
+namespace lockstep {
+
+struct PairOptions {
+  std::string pair_id;          // primary: 32 hex digits, random; a shadow learns it
+  std::string link_address;     // "unix:/path" or "tcp:host:port": primary listens, shadow connects
+  std::string console_address;  // this side's console server; same forms
+  std::shared_ptr<Arbiter> arbiter;
+  uint32_t heartbeat_ms = 50;
+  uint32_t silence_ms = 1000;          // suspect a peer that is silent this long; link loss: at once
+  uint64_t lag_bytes_max = 16u << 20;  // log bytes received but not yet executed by the shadow: slow down
+  size_t output_bytes_max = 1u << 20;  // uncommitted or unread output: the guest stands still
+  InputKind console_input = InputKind::kData;  // kSerial for a bare guest, whose console is its 16550
+};
+
+enum class PairNotice : uint8_t {
+  kListening, kConnected, kArmed, kConsoleConnected, kConsoleLost, kSuspected, kClaiming,
+  kArbiterUnreachable, kClaimWon, kClaimLost, kAlone, kLive, kFirstOutput, kFenced, kDiverged, kPeerEnded,
+  kSlowed,
+};
+struct PairEvent {
+  PairNotice notice;
+  uint64_t time_us = 0;     // CLOCK_MONOTONIC
+  uint64_t lsn = 0;
+  uint64_t generation = 0;
+  std::string detail;       // one sentence, or empty
+};
+using PairListener = std::function<void(const PairEvent&)>;  // called on the pair's thread
+
+struct PairStatus {
+  bool live = false, is_protected = false, fenced = false;
+  uint64_t generation = 0, lsn_sent = 0, lsn_received = 0, lsn_acked = 0, lsn_executed = 0;
+  uint64_t log_bytes = 0, output_bytes_held = 0;
+  double link_round_trip_us = 0;
+  std::string link_address, console_address;  // as connected to: port 0 replaced by the real one
+};
+
+class Pair : public RecordSource {
+ public:
+  // The primary: `header` is the encoded log header, sent to the shadow that joins. Listens at once.
+  static std::unique_ptr<Pair> primary(PairOptions options, Bytes header, Inbox& inbox, PairListener listener);
+  // The shadow: connects (retrying until `connect_ms` are over) and receives the header before it returns.
+  // `on_frame` sees each verified frame before it is acknowledged (the shadow's own log).
+  static std::unique_ptr<Pair> shadow(PairOptions options, Inbox& inbox, PairListener listener,
+                                      std::function<void(std::span<const uint8_t>)> on_frame,
+                                      uint32_t connect_ms, Bytes* header);
+  ~Pair() override;
+
+  // ---- vCPU thread, primary before the start: blocks until a shadow is armed; false when stopped.
+  virtual bool wait_protected() = 0;
+  // ---- vCPU thread, when live. A frame whose last event is `lsn`; sent from the calling thread when the
+  // socket takes it. Blocks while the shadow lags past the bound.
+  virtual void frame(std::span<const uint8_t> frame, uint64_t lsn) = 0;
+  virtual void progress(uint64_t lsn, uint64_t accesses) = 0;
+  // ---- vCPU thread, live or replaying. Output that the machine made after event `lsn`. Live: held until every
+  // frame and progress given so far is acknowledged; waits while the bound is full. Replaying: kept until the
+  // primary says that it was released, without waiting, because the primary's bound covers us. False when
+  // stopped or fenced.
+  virtual bool output(uint8_t channel, uint64_t lsn, std::span<const uint8_t> bytes) = 0;
+  // Console input is in the log up to byte `bytes` (and its end, when `eof`) as of event `lsn`.
+  virtual void input_logged(uint64_t bytes, bool eof, uint64_t lsn) = 0;
+  // ---- vCPU thread, replaying.
+  Next next(Record* record) override = 0;
+  virtual void executed(uint64_t lsn) = 0;
+  virtual void diverged(const std::string& what) = 0;  // stops acknowledging for good, tells the primary
+  // The machine ended (live: after all output): waits until all output is committed and the console client
+  // has it, or `wait_ms` are over, tells console client (reason, status) and shadow that it was on purpose.
+  virtual void finish(const End& end, uint32_t wait_ms) = 0;
+  // ---- any thread. Every blocked call above returns soon. Idempotent. The peer sees a plain loss.
+  virtual void stop() = 0;
+  virtual PairStatus status() const = 0;
+
+ protected:
+  Pair() = default;
+};
+
+}  // namespace lockstep

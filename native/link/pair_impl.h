@@ -1,0 +1,175 @@
+// Inside a Pair. One class with a role, because a shadow that won is a primary without a shadow; its
+// functions are spread over files by idea:
+//
+//   pair.cc           what callers see: output, input, the end, status
+//   pair_loop.cc      the poll loop, its timers, and the fence's actions carried out
+//   pair_primary.cc   speaking to a shadow: frames out, acknowledgements in, arming
+//   pair_shadow.cc    following a primary: frames in, records handed to the replayer
+//
+// Threads. The vCPU thread calls in; one thread of ours runs the loop. `mutex_` guards everything not marked
+// otherwise and is never held across poll(2), the arbiter, the listener, the shadow's own log or decoding.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "link/console_server.h"
+#include "link/connection.h"
+#include "link/fence.h"
+#include "link/link_message.h"
+#include "link/output_ledger.h"
+#include "link/pair.h"
+#include "log/frame.h"
+
+namespace lockstep {
+
+constexpr uint64_t kJoinSilenceUs = 30'000'000;  // a joining shadow reads a header and loads an image
+
+uint64_t now_us();
+std::string random_id();
+
+class PairImpl final : public Pair {
+ public:
+  using OnFrame = std::function<void(std::span<const uint8_t>)>;
+  // What a shadow knows once the header has arrived. Frames may already wait in the connection's buffer.
+  struct Joined {
+    std::unique_ptr<Connection> link;
+    std::string shadow_id;
+    uint64_t generation = 0;
+  };
+
+  PairImpl(PairOptions options, Bytes header, Inbox& inbox, PairListener listener);              // primary
+  PairImpl(PairOptions options, Inbox& inbox, PairListener listener, OnFrame on_frame, Joined);  // shadow
+  ~PairImpl() override;
+
+  bool wait_protected() override;
+  void frame(std::span<const uint8_t> frame, uint64_t lsn) override;
+  void progress(uint64_t lsn, uint64_t accesses) override;
+  bool output(uint8_t channel, uint64_t lsn, std::span<const uint8_t> bytes) override;
+  void input_logged(uint64_t bytes, bool eof, uint64_t lsn) override;
+  Next next(Record* record) override;
+  void executed(uint64_t lsn) override;
+  void diverged(const std::string& what) override;
+  void finish(const End& end, uint32_t wait_ms) override;
+  void stop() override;
+  PairStatus status() const override;
+
+  // Before start(): throws when this pair exists already.
+  void claim_first_generation();
+  void start();
+  static Joined join(PairOptions* options, uint32_t connect_ms, Bytes* header);
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+  enum class ArbiterWork { kNone, kArm, kClaim };
+
+  // ---- pair.cc
+  bool is_over() const { return stopped_ || fence_.phase == FencePhase::kFenced; }
+  bool is_held() const;           // output waits for acknowledgements, or for the fence
+  void commit_input();
+  void pump_console();
+  void finish_link(Lock& lock, const End& end, uint64_t deadline_us);
+
+  // ---- pair_loop.cc
+  void run();
+  void wait_and_serve(Lock& lock);
+  int poll_timeout_ms(uint64_t now) const;
+  void read_link(Lock& lock, bool is_first);
+  void timers();
+  void fence(FenceEvent event, const std::string& why = {});
+  void lose_link(const std::string& why);
+  void work_for_arbiter(Lock& lock);
+  void went_alone();
+  void note(PairNotice notice, std::string detail = {});
+  void tell_listener(Lock& lock);
+  void wake();                    // any thread
+
+  // ---- pair_primary.cc
+  void accept_link();
+  const char* reason_to_refuse() const;
+  void greet_shadow(const link_message::Hello& hello);
+  void handle_from_shadow(const LinkMessage& message);
+  void acknowledged(const link_message::Ack& ack);
+  void try_to_arm();
+  void send_released();
+
+  // ---- pair_shadow.cc
+  void handle_from_primary(Lock& lock, const LinkMessage& message);
+  void take_frame(Lock& lock, std::span<const uint8_t> frame);
+  void give_up_replay(const std::string& what);
+  void count_input(const Event& event);
+  void send_ack();
+  uint64_t executed_bytes();
+  bool reading_is_paused() const { return queue_bytes_ > 2 * options_.lag_bytes_max + (1u << 20); }
+
+  void send_link(const LinkMessage& message) { if (link_) link_->send(encode_link(message)); }
+
+  PairOptions options_;
+  const bool is_primary_;         // as it started
+  const Bytes header_;            // primary
+  Inbox& inbox_;
+  const PairListener listener_;
+  const OnFrame on_frame_;        // shadow; loop thread only
+  const std::string claim_id_ = random_id();
+  std::string shadow_id_;
+  int wake_fd_ = -1;
+  std::thread thread_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;  // anything a blocked caller may wait for, but room for output
+  bool stopped_ = false;
+  bool role_live_;                // faces the world: a primary, or a shadow whose claim was won
+  FenceState fence_;
+  ArbiterWork work_ = ArbiterWork::kNone;
+  uint64_t retry_at_us_ = 0;      // 0: no timer
+  OutputLedger ledger_;
+  std::optional<ConsoleServer> console_;
+  std::vector<PairEvent> notices_;
+  bool awaiting_first_output_ = false;
+  bool peer_ended_ = false;       // shadow: the primary ended on purpose; primary: the shadow understood that
+
+  // The link. The pointer is set and reset by the loop thread, which alone reads from it.
+  std::unique_ptr<Listener> link_listener_;
+  std::unique_ptr<Connection> link_;
+  bool joined_ = false;           // the header was sent: what follows are frames
+  bool peer_ready_ = false;
+  SilenceWatch silence_;
+  uint64_t asked_us_ = 0;         // how long the loop meant to sleep; loop thread only
+  uint64_t heartbeat_at_us_ = 0, sent_at_us_ = 0;
+  double round_trip_us_ = 0;
+
+  // Primary. Marks count frames and progress messages sent to the shadow.
+  bool started_ = false;           // the machine runs: too late for a shadow to join
+  bool was_protected_ = false;
+  uint64_t lsn_sent_ = 0, lsn_acked_ = 0, lsn_executed_ = 0;
+  uint64_t mark_sent_ = 0, mark_acked_ = 0;
+  uint64_t log_bytes_ = 0, executed_bytes_ = 0;
+  uint64_t free_mark_ = 0, free_lsn_ = 0;  // what left while nothing was held: a shadow needs it before it is armed
+  std::array<uint64_t, kOutputChannels> released_sent_{};
+  struct LoggedInput { uint64_t lsn, bytes; bool eof; };
+  std::deque<LoggedInput> logged_input_;
+
+  // Shadow.
+  FrameDecoder decoder_;          // loop thread only
+  bool acknowledging_ = true;
+  bool told_ready_ = false;
+  std::deque<Record> queue_;
+  size_t queue_bytes_ = 0;
+  std::deque<Record> batch_;      // vCPU thread only: taken from the queue at once, handed out one by one
+  std::atomic<bool> halt_{false};  // stopped or fenced, for the vCPU thread between batches
+  uint64_t lsn_received_ = 0, mark_received_ = 0, log_offset_ = 0;
+  uint64_t input_received_ = 0;
+  bool input_ended_ = false;
+  std::atomic<uint64_t> executed_lsn_{0};
+  std::atomic<bool> ack_wanted_{false};
+  std::atomic<uint64_t> ack_at_lsn_{UINT64_MAX};  // the primary should hear at once when this was executed
+  struct FrameEnd { uint64_t lsn, bytes; };
+  std::deque<FrameEnd> frame_ends_;               // received, not yet executed
+  link_message::Ack last_ack_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,250 @@
+// The pair's own thread: one poll(2) loop that sleeps until something happens. It reads both sockets, keeps the
+// timers, and carries out what the fence decides.
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "error.h"
+#include "link/pair_impl.h"
+
+namespace lockstep {
+
+void PairImpl::start() {
+  // Signals belong to the process's own threads.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  thread_ = std::thread([this] { run(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void PairImpl::run() {
+  pthread_setname_np(pthread_self(), "lockstep-pair");
+  Lock lock(mutex_);
+  if (is_primary_) note(PairNotice::kListening, "The link listens on " + options_.link_address + ".");
+  note(PairNotice::kListening, "The console listens on " + options_.console_address + ".");
+  if (link_) {
+    note(PairNotice::kConnected, "Connected to the primary at " + options_.link_address + ".");
+    silence_.restart(now_us(), uint64_t{options_.silence_ms} * 1000);
+    read_link(lock, /*is_first=*/true);  // frames may have come along with the header
+  }
+  while (!stopped_) {
+    work_for_arbiter(lock);
+    if (fence_.phase == FencePhase::kFenced) console_->close();
+    tell_listener(lock);
+    if (!stopped_) wait_and_serve(lock);
+  }
+  link_.reset();
+  link_listener_.reset();
+  console_->close();
+  tell_listener(lock);
+}
+
+int PairImpl::poll_timeout_ms(uint64_t now) const {
+  uint64_t next = UINT64_MAX;
+  if (link_) next = joined_ ? heartbeat_at_us_ : now + uint64_t{options_.heartbeat_ms} * 1000;
+  if (retry_at_us_ != 0) next = std::min(next, retry_at_us_);
+  if (next == UINT64_MAX) return -1;
+  return next <= now ? 0 : static_cast<int>((next - now + 999) / 1000);
+}
+
+void PairImpl::wait_and_serve(Lock& lock) {
+  std::vector<pollfd> fds{{wake_fd_, POLLIN, 0}};
+  fds.push_back({link_listener_ ? link_listener_->fd() : -1, POLLIN, 0});
+  // While the replayer is far behind, the link is left alone: what the primary sends stays in its own hands.
+  bool listening = link_ && !(!is_primary_ && reading_is_paused());
+  short events = static_cast<short>(POLLIN | (link_ && link_->unsent() > 0 ? POLLOUT : 0));
+  fds.push_back({listening ? link_->fd() : -1, events, 0});
+  if (link_ && !listening) silence_.heard(now_us());
+  console_->add_to(&fds);
+  int timeout = poll_timeout_ms(now_us());
+  asked_us_ = timeout < 0 ? 0 : static_cast<uint64_t>(timeout) * 1000;
+  lock.unlock();
+  if (poll(fds.data(), fds.size(), timeout) < 0) {
+    for (pollfd& p : fds) p.revents = 0;
+  }
+  lock.lock();
+  if (fds[0].revents) {
+    uint64_t count;
+    (void)!::read(wake_fd_, &count, sizeof count);
+  }
+  if (link_ && (fds[2].revents & POLLOUT)) {
+    link_->flush();
+    if (link_->unsent() == 0 && !is_primary_) send_ack();
+  }
+  if (link_ && (fds[2].revents & ~POLLOUT)) read_link(lock, false);
+  if (link_listener_ && fds[1].revents) accept_link();
+  console_->serve(std::span(fds).subspan(3));
+  auto changes = console_->take_changes();
+  if (changes.lost) note(PairNotice::kConsoleLost, changes.why);
+  if (changes.connected) note(PairNotice::kConsoleConnected);
+  pump_console();
+  send_released();
+  if (ack_wanted_.exchange(false)) send_ack();
+  timers();
+  changed_.notify_all();
+}
+
+void PairImpl::read_link(Lock& lock, bool is_first) {
+  auto filled = is_first ? Connection::Fill::kBytes : link_->fill();
+  if (filled == Connection::Fill::kNothing) return;
+  if (filled == Connection::Fill::kBytes) silence_.heard(now_us());
+  try {
+    LinkMessage message;
+    while (size_t used = parse_link(link_->unread(), &message)) {
+      if (is_primary_) {
+        handle_from_shadow(message);
+      } else {
+        handle_from_primary(lock, message);
+      }
+      if (!link_) return;  // the message was a reason to hang up
+      link_->consume(used);
+    }
+  } catch (const Failure& failure) {
+    lose_link(failure.what());
+    return;
+  }
+  // One acknowledgement for all that one read brought.
+  if (!is_primary_) send_ack();
+  if (filled == Connection::Fill::kClosed) lose_link("The other side closed the link.");
+}
+
+void PairImpl::timers() {
+  uint64_t now = now_us();
+  uint64_t heartbeat_us = uint64_t{options_.heartbeat_ms} * 1000;
+  if (link_ && silence_.silent(now, asked_us_)) {
+    fence(FenceEvent::kSilence, "Nothing was heard from the other side for " + std::to_string(options_.silence_ms) +
+                                    " ms.");
+  }
+  if (link_ && joined_ && now >= heartbeat_at_us_) {
+    heartbeat_at_us_ = now + heartbeat_us;
+    if (is_primary_) {
+      // Behind a backlog a heartbeat would tell nothing: the backlog itself is heard.
+      if (link_->unsent() == 0) send_link(link_message::Heartbeat{now, false});
+    } else if (now - sent_at_us_ >= heartbeat_us || executed_lsn_ != last_ack_.executed) {
+      send_ack();
+    }
+  }
+  if (retry_at_us_ != 0 && now >= retry_at_us_) {
+    retry_at_us_ = 0;
+    fence(FenceEvent::kTimer);
+    try_to_arm();
+  }
+}
+
+void PairImpl::lose_link(const std::string& why) { fence(FenceEvent::kLinkLost, why); }
+
+void PairImpl::fence(FenceEvent event, const std::string& why) {
+  const FencePhase before = fence_.phase;
+  auto [after, actions] = fence_step(fence_, event);
+  fence_ = after;
+  bool watched = before == FencePhase::kProtected || before == FencePhase::kArmed ||
+                 before == FencePhase::kFollowing;
+  if ((event == FenceEvent::kLinkLost || event == FenceEvent::kSilence) && watched) {
+    note(PairNotice::kSuspected, why);
+  }
+  if (actions & kHoldOutput) ledger_.set_limit(mark_acked_);
+  if (actions & kStopAcknowledging) acknowledging_ = false;
+  if (actions & kCloseLink) {
+    link_.reset();
+    joined_ = peer_ready_ = false;
+  }
+  if (event == FenceEvent::kArmUnreachable || event == FenceEvent::kClaimUnreachable) {
+    note(PairNotice::kArbiterUnreachable, why);
+  }
+  if (event == FenceEvent::kClaimLost) note(PairNotice::kClaimLost);
+  if (actions & kGiveUp) {
+    note(PairNotice::kFenced, before == FencePhase::kFollowing ? "The primary was lost before this side was armed."
+                                                               : std::string());
+    halt_ = true;  // the loop closes the console: descriptors it may be polling are its own to close
+    ledger_.wake();
+  }
+  if (actions & kReleaseAll) {
+    if (fence_.phase == FencePhase::kWon) {
+      went_alone();
+    } else {
+      ledger_.set_limit(OutputLedger::kAll);
+      commit_input();
+      pump_console();
+    }
+  }
+  if (actions & kSendArmed) {
+    was_protected_ = true;
+    send_link(link_message::Armed{fence_.generation + 1});
+  }
+  if (before != fence_.phase && (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArmed)) {
+    note(PairNotice::kArmed);
+  }
+  if (actions & kStartTimer) retry_at_us_ = now_us() + uint64_t{fence_.backoff_ms} * 1000;
+  if (actions & kArm) work_ = ArbiterWork::kArm;
+  if (actions & kClaim) {
+    note(PairNotice::kClaiming);
+    work_ = ArbiterWork::kClaim;
+  }
+  changed_.notify_all();
+}
+
+// The generation is won: nobody else will ever speak for this machine, so all that is held may leave.
+void PairImpl::went_alone() {
+  note(PairNotice::kClaimWon);
+  console_->clear_first_output();
+  awaiting_first_output_ = true;
+  ledger_.set_limit(OutputLedger::kAll);
+  if (role_live_) {
+    console_->set_generation(fence_.generation);
+    note(PairNotice::kAlone);
+  } else {
+    role_live_ = true;
+    mark_sent_ = 0;
+    lsn_sent_ = lsn_received_;
+    console_->go_live(fence_.generation, input_received_, input_ended_);
+  }
+  commit_input();
+  pump_console();
+}
+
+void PairImpl::work_for_arbiter(Lock& lock) {
+  while (work_ != ArbiterWork::kNone && !stopped_) {
+    bool is_claim = std::exchange(work_, ArbiterWork::kNone) == ArbiterWork::kClaim;
+    uint64_t generation = fence_.generation + 1;
+    std::string shadow_id = shadow_id_;
+    FenceEvent answer = is_claim ? FenceEvent::kClaimUnreachable : FenceEvent::kArmUnreachable;
+    std::string why = "The arbiter cannot be reached or written to.";
+    lock.unlock();
+    try {
+      if (!is_claim) {
+        if (options_.arbiter->arm(options_.pair_id, generation, shadow_id)) answer = FenceEvent::kArmRecorded;
+      } else {
+        Claim claim = options_.arbiter->claim(options_.pair_id, generation, claim_id_);
+        if (claim == Claim::kWon) answer = FenceEvent::kClaimWon;
+        if (claim == Claim::kLost) answer = FenceEvent::kClaimLost;
+      }
+    } catch (const std::exception& error) {
+      why = error.what();
+    }
+    lock.lock();
+    fence(answer, why);
+  }
+}
+
+void PairImpl::note(PairNotice notice, std::string detail) {
+  notices_.push_back({notice, now_us(), is_primary_ || role_live_ ? lsn_sent_ : lsn_received_, fence_.generation,
+                      std::move(detail)});
+}
+
+void PairImpl::tell_listener(Lock& lock) {
+  auto notices = std::exchange(notices_, {});
+  if (notices.empty() || !listener_) return;
+  lock.unlock();
+  for (const PairEvent& event : notices) listener_(event);
+  lock.lock();
+}
+
+void PairImpl::wake() {
+  uint64_t one = 1;
+  (void)!::write(wake_fd_, &one, sizeof one);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,148 @@
+// Speaking to a shadow: frames out, acknowledgements in, and arming it.
+#include "error.h"
+#include "link/pair_impl.h"
+
+namespace lockstep {
+
+using namespace link_message;
+
+bool PairImpl::wait_protected() {
+  Lock lock(mutex_);
+  changed_.wait(lock, [&] { return is_over() || was_protected_; });
+  return !is_over();
+}
+
+void PairImpl::frame(std::span<const uint8_t> frame, uint64_t lsn) {
+  auto head = frame_head(frame.size());
+  Lock lock(mutex_);
+  started_ = true;
+  auto may_go_on = [&] {
+    return is_over() || !joined_ || !is_primary_ || log_bytes_ - executed_bytes_ <= options_.lag_bytes_max;
+  };
+  if (!may_go_on()) {
+    note(PairNotice::kSlowed, "The shadow is more than " + std::to_string(options_.lag_bytes_max) +
+                                  " bytes of log behind.");
+    wake();
+    changed_.wait(lock, may_go_on);
+  }
+  // Marks go on without a link as well: what is made now must not pass for something acknowledged.
+  log_bytes_ += frame.size();
+  lsn_sent_ = lsn;
+  mark_sent_++;
+  if (!joined_ || is_over()) return;
+  bool was_empty = link_->unsent() == 0;
+  link_->send(head, frame);
+  if (was_empty && link_->unsent() > 0) wake();
+}
+
+void PairImpl::progress(uint64_t lsn, uint64_t accesses) {
+  // Through no access beyond the event: the event itself says as much.
+  if (accesses == 0) return;
+  Lock lock(mutex_);
+  started_ = true;
+  mark_sent_++;
+  if (!joined_ || is_over()) return;
+  bool was_empty = link_->unsent() == 0;
+  send_link(ProgressTo{{lsn, accesses}});
+  if (was_empty && link_->unsent() > 0) wake();
+}
+
+const char* PairImpl::reason_to_refuse() const {
+  if (started_) return "The machine runs already; a shadow must join before it starts.";
+  if (link_ && joined_) return "This pair has its shadow already.";
+  if (fence_.phase != FencePhase::kSolo) return "This pair takes no more shadows.";
+  return nullptr;
+}
+
+void PairImpl::accept_link() {
+  while (auto stream = link_listener_->accept()) {
+    auto connection = std::make_unique<Connection>(std::move(stream));
+    if (const char* why = reason_to_refuse()) {
+      connection->send(encode_link(Refused{why}));
+      continue;
+    }
+    // Replaces one that has not said HELLO: a stray connection must not keep the shadow out.
+    link_ = std::move(connection);
+    joined_ = peer_ready_ = false;
+    silence_.restart(now_us(), kJoinSilenceUs);
+  }
+}
+
+void PairImpl::greet_shadow(const Hello& hello) {
+  if (joined_) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow introduced itself twice.");
+  if (const char* why = reason_to_refuse()) {
+    send_link(Refused{why});
+    lose_link(why);
+    return;
+  }
+  shadow_id_ = hello.shadow_id;
+  send_link(Header{options_.pair_id, fence_.generation, header_.size()});
+  for (size_t at = 0; at < header_.size(); at += kHeaderDataBytesMax) {
+    size_t bytes = std::min(kHeaderDataBytesMax, header_.size() - at);
+    send_link(HeaderData{{header_.data() + at, bytes}});
+  }
+  joined_ = true;
+  heartbeat_at_us_ = 0;
+  note(PairNotice::kConnected, "A shadow joined.");
+}
+
+void PairImpl::handle_from_shadow(const LinkMessage& message) {
+  if (const auto* hello = std::get_if<Hello>(&message)) {
+    greet_shadow(*hello);
+    return;
+  }
+  if (!joined_) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow did not introduce itself.");
+  if (const auto* ack = std::get_if<Ack>(&message)) {
+    acknowledged(*ack);
+  } else if (std::get_if<Ready>(&message)) {
+    peer_ready_ = true;
+    silence_.restart(now_us(), uint64_t{options_.silence_ms} * 1000);
+    try_to_arm();
+  } else if (const auto* beat = std::get_if<Heartbeat>(&message)) {
+    if (beat->is_reply) round_trip_us_ = static_cast<double>(now_us() - std::min(now_us(), beat->time_us));
+  } else if (const auto* diverged = std::get_if<Diverged>(&message)) {
+    note(PairNotice::kDiverged, diverged->what);
+    lose_link("The shadow diverged.");
+  } else if (std::get_if<Ended>(&message)) {
+    peer_ended_ = true;
+  } else {
+    throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow sent what only a primary may.");
+  }
+}
+
+void PairImpl::acknowledged(const Ack& ack) {
+  if (ack.received > lsn_sent_ || ack.mark > mark_sent_ || ack.executed_bytes > log_bytes_) {
+    throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow acknowledged what was never sent.");
+  }
+  lsn_acked_ = std::max(lsn_acked_, ack.received);
+  mark_acked_ = std::max(mark_acked_, ack.mark);
+  lsn_executed_ = std::max(lsn_executed_, ack.executed);
+  executed_bytes_ = std::max(executed_bytes_, ack.executed_bytes);
+  if (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArming) {
+    ledger_.set_limit(mark_acked_);
+    commit_input();
+    pump_console();
+  }
+  try_to_arm();
+  changed_.notify_all();
+}
+
+// A shadow may only be armed once it has the log behind everything that was released while nobody waited for it.
+void PairImpl::try_to_arm() {
+  if (is_primary_ && peer_ready_ && fence_.phase == FencePhase::kSolo && mark_acked_ >= free_mark_ &&
+      lsn_acked_ >= free_lsn_) {
+    fence(FenceEvent::kShadowReady);
+  }
+}
+
+void PairImpl::send_released() {
+  if (!is_primary_ || !joined_ || link_->unsent() > 0) return;
+  for (uint8_t channel = 0; channel < kOutputChannels; channel++) {
+    uint64_t start = ledger_.start(channel);
+    if (start == released_sent_[channel]) continue;
+    released_sent_[channel] = start;
+    send_link(Released{channel, start});
+  }
+}
+
+}  // namespace lockstep

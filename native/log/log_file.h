@@ -1,0 +1,76 @@
+// A log on disk: preamble, header, image, then frames. Reader and writer side by side.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "log/event.h"
+#include "log/frame.h"
+
+namespace lockstep {
+
+constexpr uint32_t kLogVersion = 1;
+
+struct LogHeader {
+  uint32_t version = kLogVersion;
+  // Lines "key=value\n", sorted by key: machine options, CPU model, vendor, host back end. The log only
+  // carries them.
+  std::string options;
+  // The image, whole (compressed on disk), or empty when only its hash was kept (--image-by-hash).
+  Bytes image;
+  std::array<uint8_t, 32> image_sha256{};
+};
+
+// Header and image as they stand at the start of a log file, and as the primary sends them.
+Bytes encode_log_header(const LogHeader& header);
+// Bytes used, 0 when more are needed; throws ERR_LOCKSTEP_NOT_A_LOG, ERR_LOCKSTEP_LOG_VERSION or
+// ERR_LOCKSTEP_LOG_DAMAGED.
+size_t decode_log_header(std::span<const uint8_t> bytes, LogHeader* header);
+
+struct LogFileOptions {
+  bool force = false;  // overwrite an existing file
+  bool fsync = false;  // fdatasync after every frame
+};
+
+// Appends frames. Every append is one write(2) (retried when partial); a failure throws
+// ERR_LOCKSTEP_DISK_FULL (ENOSPC, EDQUOT) or ERR_LOCKSTEP_LOG_WRITE after truncating the file back to its
+// last whole frame.
+class LogFileWriter {
+ public:
+  // Mode 0600, O_CLOEXEC; ERR_LOCKSTEP_LOG_EXISTS when it exists and force is off.
+  LogFileWriter(const std::string& path, std::span<const uint8_t> header, LogFileOptions options);
+  ~LogFileWriter();
+  void append(std::span<const uint8_t> frame);
+  uint64_t bytes() const;
+  void close();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Reads records in order, and knows how the file ends.
+class LogFileReader {
+ public:
+  explicit LogFileReader(const std::string& path);
+  ~LogFileReader();
+  const LogHeader& header() const;
+  // The next record; nullopt at the end: ended() or cut() then tells which.
+  std::optional<Record> next();
+  bool ended() const;          // an End record closed it
+  bool cut() const;            // the file stops without one (perhaps inside a frame)
+  uint64_t offset() const;     // of the next frame
+  uint64_t whole_bytes() const;  // up to the last whole frame read so far
+  uint64_t file_bytes() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+struct LogRepair { uint64_t kept_bytes, dropped_bytes, events; };
+// Cuts a log back to its last whole, correct frame, in place.
+LogRepair repair_log(const std::string& path);
+
+}  // namespace lockstep

@@ -1,0 +1,352 @@
+#include "machine.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <time.h>
+
+#include <algorithm>
+#include <random>
+
+#include "guest/abi.h"
+#include "sha256.h"
+
+namespace lockstep {
+
+namespace {
+
+Fd duplicate(int fd) {
+  if (fd < 0) return Fd();
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  if (copy < 0) throw_system("ERR_LOCKSTEP_RESOURCES", "dup", "a descriptor for the machine's console");
+  return Fd(copy);
+}
+
+// A recording read from a file.
+class LogSource : public RecordSource {
+ public:
+  explicit LogSource(std::unique_ptr<LogFileReader> reader) : reader_(std::move(reader)) {}
+  Next next(Record* record) override {
+    auto got = reader_->next();
+    if (!got) return Next::kEnd;
+    *record = std::move(*got);
+    return Next::kRecord;
+  }
+
+ private:
+  std::unique_ptr<LogFileReader> reader_;
+};
+
+constexpr uint32_t kFinishWaitMs = 60'000;
+
+}  // namespace
+
+class Machine::Outputs : public World {
+ public:
+  explicit Outputs(Machine& machine) : machine_(machine) {}
+  bool output(uint8_t channel, uint64_t lsn, std::span<const uint8_t> bytes) override {
+    if (channel == LS_CH_CONTROL) {
+      if (machine_.live_) machine_.control_port_.deliver(bytes);
+      return true;
+    }
+    if (machine_.pair_) return machine_.pair_->output(channel, lsn, bytes);
+    return machine_.fd_world_->output(channel, lsn, bytes);
+  }
+
+ private:
+  Machine& machine_;
+};
+
+Machine::Machine(MachineConfig config, MachineListener& listener)
+    : config_(std::move(config)),
+      listener_(listener),
+      stdin_(duplicate(config_.stdin_fd)),
+      stdout_(duplicate(config_.stdout_fd)),
+      stderr_(duplicate(config_.stderr_fd)) {
+  control_.on_pause = [this](bool paused) {
+    standing_ = paused;
+    listener_.on_state(paused ? "paused" : "running");
+  };
+  switch (config_.mode) {
+    case Mode::kRun:
+    case Mode::kRecord:
+    case Mode::kPrimary: prepare_origin(); break;
+    case Mode::kReplay: prepare_replay(); break;
+    case Mode::kShadow: break;
+  }
+}
+
+Machine::~Machine() {
+  stop();
+  join();
+}
+
+void Machine::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+// ---- where the image comes from -------------------------------------------------------------------
+
+void Machine::prepare_origin() {
+  image_bytes_ = std::move(config_.image);
+  image_ = parse_image(image_bytes_);
+  options_ = config_.options;
+  model_ = CpuModel::build(options_.cpu_model);
+  options_.cpu_model = model_.serialise();
+  if (!options_.memory_bytes) options_.memory_bytes = image_.header.memory_bytes;
+  build();
+  if (config_.mode == Mode::kRun) return;
+  LogHeader header;
+  header.options = options_.serialise();
+  header.image_sha256 = sha256(image_bytes_);
+  if (!config_.image_by_hash) header.image = image_bytes_;
+  Bytes encoded = encode_log_header(header);
+  if (!config_.log.empty()) log_ = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
+  if (config_.mode != Mode::kPrimary) return;
+  PairOptions pair = config_.pair;
+  pair_ = Pair::primary(pair, std::move(encoded), inbox_, [this](const PairEvent& e) {
+    if (e.notice == PairNotice::kFenced) control_.stop();
+    listener_.on_pair(e);
+  });
+}
+
+void Machine::prepare_replay() {
+  auto reader = std::make_unique<LogFileReader>(config_.log);
+  const LogHeader& header = reader->header();
+  image_bytes_ = header.image.empty() ? std::move(config_.image) : header.image;
+  if (image_bytes_.empty())
+    throw Failure("ERR_LOCKSTEP_IMAGE_MISSING", "the recording holds only its image's hash", "give the image with --image");
+  if (sha256(image_bytes_) != header.image_sha256)
+    throw Failure("ERR_LOCKSTEP_WRONG_IMAGE", "this is not the image that was recorded", "give the image the recording was made from");
+  image_ = parse_image(image_bytes_);
+  options_ = MachineOptions::parse(header.options);
+  model_ = CpuModel::parse(options_.cpu_model);
+  log_source_ = std::make_unique<LogSource>(std::move(reader));
+  build();
+}
+
+void Machine::prepare_shadow() {
+  Bytes encoded;
+  auto on_frame = [this](std::span<const uint8_t> frame) {
+    received_.decode(frame, 0);
+    if (!log_) return;
+    try {
+      log_->append(frame);
+    } catch (const Failure& failure) {
+      log_.reset();
+      listener_.on_warning(failure.code, failure.what());
+    }
+  };
+  auto on_event = [this](const PairEvent& e) {
+    if (e.notice == PairNotice::kFenced) control_.stop();
+    listener_.on_pair(e);
+  };
+  std::shared_ptr<Pair> pair = Pair::shadow(config_.pair, inbox_, on_event, on_frame, config_.connect_ms, &encoded);
+  {
+    std::lock_guard lock(pair_mutex_);
+    pair_ = std::move(pair);
+  }
+  LogHeader header;
+  decode_log_header(encoded, &header);
+  if (!config_.log.empty()) log_ = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
+  image_bytes_ = std::move(header.image);
+  image_ = parse_image(image_bytes_);
+  options_ = MachineOptions::parse(header.options);
+  model_ = CpuModel::parse(options_.cpu_model);
+  build();
+}
+
+// ---- the machine itself ---------------------------------------------------------------------------
+
+void Machine::build() {
+  bool tracked = config_.mode != Mode::kRun;
+  system_ = std::make_unique<KvmSystem>();
+  vm_ = std::make_unique<KvmVm>(*system_);
+  memory_ = std::make_unique<GuestMemory>(options_.memory_bytes);
+  dirty_ring_ = vm_->enable_dirty_ring(DirtyTracker::kRingEntries);
+  vm_->set_slot(0, 0, memory_->bytes(), memory_->host(), tracked);
+  vcpu_ = std::make_unique<KvmVcpu>(*vm_);
+  if (tracked) dirty_ = std::make_unique<DirtyTracker>(*vm_, *vcpu_, *memory_, dirty_ring_);
+  bool program = image_.header.mode == static_cast<uint32_t>(StartMode::kProgram);
+  boot_image(image_, model_, {options_.tty_flags, options_.rows, options_.columns, options_.seed}, *memory_, *vcpu_);
+
+  DigestSchedule schedule;
+  if (options_.digest_every) {
+    schedule.every_events = options_.digest_every;
+    schedule.memory_always = true;
+  }
+  fd_world_ = std::make_unique<FdWorld>(stdout_.get(), stderr_.get(), control_, &inbox_);
+  outputs_ = std::make_unique<Outputs>(*this);
+  inputs_ = std::make_unique<Inputs>(inbox_, stdin_.get(), !program, control_);
+  run_loop_ = std::make_unique<RunLoop>(RunLoop::Parts{
+      *vcpu_, *memory_, model_, options_.seed, program, dirty_.get(), control_, schedule, tracked,
+      [this]() -> Driver& {
+        // Virtual time goes on from the last logged value; this host's own clock never enters.
+        auto encoder = std::make_unique<FrameEncoder>(received_);
+        recorder_ = make_recorder(std::move(encoder), RecordingClock::following_host(run_loop_->progression().time_us));
+        recorder_->took_over(pair_->status().generation);
+        live_ = true;
+        return *recorder_;
+      }});
+  built_ = true;
+}
+
+std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> encoder, RecordingClock clock) {
+  return std::make_unique<Recorder>(Recorder::Parts{
+      run_loop_->progression(), *inputs_, control_, *outputs_, clock, std::move(encoder), log_.get(), pair_.get(),
+      [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); }});
+}
+
+void Machine::start() {
+  thread_ = std::thread([this] { thread_main(); });
+}
+
+void Machine::thread_main() {
+  std::thread kicker;
+  try {
+    if (config_.mode == Mode::kShadow) prepare_shadow();
+    vcpu_->adopt_thread();
+    control_.on_poke([this] { vcpu_->kick(); });
+    if (config_.kicks_per_second) kicker = std::thread([this] { kick_at_random(); });
+    listener_.on_state("running");
+    run();
+    listener_.on_state("halted");
+  } catch (const Diverged& diverged) {
+    if (pair_) pair_->diverged(diverged.what());
+    MachineEnd end;
+    end.reason = "diverged";
+    end.detail = diverged.what();
+    end.divergence = diverged.divergence;
+    ended_ = true;
+    listener_.on_state("failed");
+    listener_.on_ended(end);
+  } catch (const Failure& failure) {
+    ended_ = true;
+    listener_.on_state("failed");
+    listener_.on_failed(failure);
+  } catch (const std::exception& error) {
+    ended_ = true;
+    listener_.on_state("failed");
+    listener_.on_failed(Failure("ERR_LOCKSTEP_INTERNAL", error.what(), "this is a defect of Lockstep: please report it"));
+  }
+  ended_ = standing_ = true;
+  if (kicker.joinable()) kicker.join();
+  stop_pair();
+  if (tracer_) tracer_.reset();
+  if (vcpu_) vcpu_->release_thread();
+  control_port_.abandon();
+  control_.thread_ended();
+}
+
+void Machine::run() {
+  Driver* driver;
+  if (log_source_ || config_.mode == Mode::kShadow) {
+    RecordSource& source = log_source_ ? *log_source_ : *pair_;
+    replayer_ = std::make_unique<Replayer>(Replayer::Parts{run_loop_->progression(), source, log_source_ != nullptr,
+                                                           *outputs_, control_, *memory_, pair_.get(),
+                                                           config_.stop_at_event});
+    driver = replayer_.get();
+  } else {
+    if (pair_ && !pair_->wait_protected()) return listener_.on_ended({"closed", 0, "", {}});
+    auto clock = options_.fixed_time_us ? RecordingClock::fixed(options_.fixed_time_us) : RecordingClock::following_host(0);
+    auto encoder = config_.mode == Mode::kRun ? nullptr : std::make_unique<FrameEncoder>();
+    recorder_ = make_recorder(std::move(encoder), clock);
+    live_ = true;
+    driver = recorder_.get();
+  }
+  RunLoop::Result result = run_loop_->run(*driver);
+  MachineEnd end = describe_end(result);
+  if (pair_ && live_ && end.reason != "fenced") pair_->finish(result.end, kFinishWaitMs);
+  if (log_) log_->close();
+  ended_ = true;
+  listener_.on_ended(end);
+}
+
+MachineEnd Machine::describe_end(const RunLoop::Result& result) const {
+  static const char* const names[] = {"exited", "signal", "panic", "halted", "shutdown", "closed", "closed"};
+  if (pair_ && pair_->status().fenced) return {"fenced", 0, "another side won the machine's next generation", {}};
+  if (result.by_guest) return {names[static_cast<int>(result.end.reason)], result.end.status, result.detail, {}};
+  if (live_ || control_.stopping()) return {"closed", 0, "", {}};
+  if (replayer_ && replayer_->recorded_end()) return {"closed", 0, "the recording was closed here", {}};
+  return {"end-of-log", 0, "the recording was cut here", {}};
+}
+
+void Machine::stop_pair() {
+  std::shared_ptr<Pair> pair;
+  {
+    std::lock_guard lock(pair_mutex_);
+    pair = pair_;
+  }
+  if (pair) pair->stop();
+}
+
+void Machine::kick_at_random() {
+  std::mt19937_64 random(config_.kick_seed);
+  std::exponential_distribution<double> gap(config_.kicks_per_second);
+  while (!ended_ && !control_.stopping()) {
+    double seconds = std::min(gap(random), 0.1);
+    timespec pause{0, static_cast<long>(seconds * 1e9)};
+    nanosleep(&pause, nullptr);
+    vcpu_->kick();
+  }
+}
+
+// ---- looking inside ---------------------------------------------------------------------------------
+
+kvm_regs Machine::registers() {
+  vcpu_->complete_access();
+  return vcpu_->state().regs;
+}
+
+kvm_sregs Machine::segments() { return vcpu_->sregs(); }
+
+Digest Machine::digest() { return run_loop_->digest(true, true); }
+
+void Machine::trace(bool exits, bool dirty_pages, size_t entries_max, Tracer::Flush flush) {
+  run_loop_->observe(nullptr);
+  memory_->watch(nullptr);
+  tracer_.reset();
+  if (!entries_max) return;
+  std::function<std::vector<uint64_t>()> pages;
+  if (dirty_pages) {
+    if (!dirty_) {
+      // An unrecorded machine tracks nothing until somebody asks.
+      vm_->set_slot(0, 0, memory_->bytes(), memory_->host(), true);
+      dirty_ = std::make_unique<DirtyTracker>(*vm_, *vcpu_, *memory_, dirty_ring_);
+      run_loop_->set_dirty(dirty_.get());
+    }
+    memory_->watch(&traced_pages_);
+    pages = [this] {
+      dirty_->harvest();
+      return std::exchange(traced_pages_, {});
+    };
+  }
+  tracer_ = std::make_unique<Tracer>(exits, std::move(pages), entries_max, std::move(flush));
+  run_loop_->observe([this](const Progression& at, const Access& access) { tracer_->access(at, access); });
+}
+
+Machine::Stats Machine::stats() const {
+  Stats stats{};
+  if (!run_loop_) return stats;
+  stats.run = run_loop_->counts();
+  stats.at = run_loop_->progression();
+  if (recorder_) stats.log = recorder_->counts();
+  if (log_) stats.log_file_bytes = log_->bytes();
+  if (replayer_) stats.digests_checked = replayer_->digests_checked();
+  ls_kernel_header kernel{};
+  if (image_.header.mode != static_cast<uint32_t>(StartMode::kProgram) || !memory_->load(LS_GPA_KERNEL, &kernel))
+    return stats;
+  uint32_t unknown[512] = {};
+  memory_->load(kernel.syscall_count - LS_DIRECT_MAP, &stats.system_calls);
+  memory_->load(kernel.unknown_syscalls - LS_DIRECT_MAP, &unknown);
+  for (uint32_t number = 0; number < 512; number++)
+    if (unknown[number]) stats.unknown_calls.emplace_back(number, unknown[number]);
+  return stats;
+}
+
+std::optional<PairStatus> Machine::pair_status() const {
+  std::lock_guard lock(pair_mutex_);
+  if (!pair_) return std::nullopt;
+  return pair_->status();
+}
+
+}  // namespace lockstep

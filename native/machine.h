@@ -1,0 +1,148 @@
+// A machine: the whole core on one page.
+//
+//   inputs (descriptors, inbox, time) --> Recorder --+--> log file, Pair (the link to the other side)
+//   log file or Pair --> Replayer --+                |
+//                                   v                v
+//            vCPU <--> RunLoop --> Board of devices --> World (outputs: descriptors, or Pair until committed)
+//
+// One thread runs the vCPU, the devices and the driver; a Pair has one more.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "boot.h"
+#include "control_port.h"
+#include "link/pair.h"
+#include "log/log_file.h"
+#include "machine_options.h"
+#include "replay/divergence.h"
+#include "replay/recorder.h"
+#include "replay/replayer.h"
+#include "run_loop.h"
+#include "tracer.h"
+
+namespace lockstep {
+
+enum class Mode { kRun, kRecord, kReplay, kPrimary, kShadow };
+
+struct MachineConfig {
+  Mode mode = Mode::kRun;
+  Bytes image;                  // kRun, kRecord, kPrimary
+  MachineOptions options;       // likewise; cpu_model holds a level or ""
+  int stdin_fd = -1, stdout_fd = -1, stderr_fd = -1;  // duplicated
+  std::string log;              // written, or read by kReplay; "" none
+  LogFileOptions log_options;
+  bool image_by_hash = false;
+  uint64_t stop_at_event = 0;
+  uint32_t kicks_per_second = 0;  // test aid
+  uint64_t kick_seed = 1;
+  PairOptions pair;
+  uint32_t connect_ms = 10'000;
+};
+
+struct MachineEnd {
+  std::string reason;  // exited signal panic halted shutdown closed fenced end-of-log diverged
+  uint32_t status = 0;
+  std::string detail;
+  std::optional<Divergence> divergence;
+};
+
+class MachineListener {
+ public:
+  virtual ~MachineListener() = default;
+  // Any thread of the machine.
+  virtual void on_state(const char* state) = 0;  // running paused halted failed closed
+  virtual void on_ended(const MachineEnd& end) = 0;
+  virtual void on_failed(const Failure& failure) = 0;
+  virtual void on_pair(const PairEvent& event) = 0;
+  virtual void on_warning(const std::string& code, const std::string& detail) = 0;
+  virtual void on_trace(std::vector<TraceEntry> entries, uint64_t dropped) = 0;
+};
+
+class Machine {
+ public:
+  // Prepares everything but a shadow, whose image comes over the link; throws Failure.
+  Machine(MachineConfig config, MachineListener& listener);
+  ~Machine();  // stops and joins
+
+  void start();
+  void stop() { control_.stop(); stop_pair(); }
+  void join();
+  Control& control() { return control_; }
+  Inbox& inbox() { return inbox_; }
+  ControlPort& control_port() { return control_port_; }
+
+  // ---- only while the vCPU stands still: in a control task, paused, or ended
+  kvm_regs registers();
+  kvm_sregs segments();
+  GuestMemory& memory() { return *memory_; }
+  Digest digest();
+  // Batches of at most `entries_max` to `flush`; 0 stops tracing.
+  void trace(bool exits, bool dirty_pages, size_t entries_max, Tracer::Flush flush);
+
+  struct Stats;
+  Stats stats() const;
+  std::optional<PairStatus> pair_status() const;
+  bool built() const { return built_; }
+  // Paused, or ended: registers and memory may be looked at from any thread.
+  bool standing() const { return standing_; }
+
+ private:
+  void thread_main();
+  void run();
+  void prepare_origin();
+  void prepare_replay();
+  void prepare_shadow();
+  void build();
+  void kick_at_random();
+  void stop_pair();
+  std::unique_ptr<Recorder> make_recorder(std::unique_ptr<FrameEncoder> encoder, RecordingClock clock);
+  MachineEnd describe_end(const RunLoop::Result& result) const;
+
+  class Outputs;  // World: control replies, then the pair or the descriptors
+
+  MachineConfig config_;
+  MachineListener& listener_;
+  MachineOptions options_;
+  Control control_;
+  Inbox inbox_;
+  ControlPort control_port_{inbox_};
+  Fd stdin_, stdout_, stderr_;
+
+  Bytes image_bytes_;
+  Image image_;
+  CpuModel model_;
+  std::unique_ptr<KvmSystem> system_;
+  std::unique_ptr<KvmVm> vm_;
+  std::unique_ptr<GuestMemory> memory_;
+  std::unique_ptr<KvmVcpu> vcpu_;
+  bool dirty_ring_ = false;
+  std::unique_ptr<DirtyTracker> dirty_;
+  std::unique_ptr<RunLoop> run_loop_;
+  std::unique_ptr<Inputs> inputs_;
+  std::unique_ptr<FdWorld> fd_world_;
+  std::unique_ptr<Outputs> outputs_;
+  std::unique_ptr<LogFileWriter> log_;
+  std::unique_ptr<RecordSource> log_source_;
+  FrameDecoder received_;  // a shadow's: what its own log goes on from
+  std::shared_ptr<Pair> pair_;
+  mutable std::mutex pair_mutex_;
+  std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<Replayer> replayer_;
+  std::unique_ptr<Tracer> tracer_;
+  std::atomic<bool> live_{false}, ended_{false}, built_{false}, standing_{false};
+  std::vector<uint64_t> traced_pages_;
+  std::thread thread_;
+};
+
+struct Machine::Stats {
+  RunCounts run;
+  Progression at;
+  FrameEncoder::Counts log;
+  uint64_t log_file_bytes = 0, digests_checked = 0, system_calls = 0;
+  std::vector<std::pair<uint32_t, uint32_t>> unknown_calls;  // number, times
+};
+
+}  // namespace lockstep

@@ -1,0 +1,90 @@
+#include "machine_config.h"
+
+#include <map>
+
+#include "napi_common.h"
+
+namespace lockstep {
+
+namespace {
+
+// Typed access to a plain object that lib/ has already validated.
+class Fields {
+ public:
+  explicit Fields(Napi::Object object) : object_(object) {}
+  bool has(const char* name) const {
+    Napi::Value value = object_.Get(name);
+    return !value.IsUndefined() && !value.IsNull();
+  }
+  double number(const char* name, double absent) const {
+    return has(name) ? object_.Get(name).As<Napi::Number>().DoubleValue() : absent;
+  }
+  std::string text(const char* name) const {
+    return has(name) ? object_.Get(name).As<Napi::String>().Utf8Value() : std::string();
+  }
+  bool flag(const char* name) const { return has(name) && object_.Get(name).ToBoolean(); }
+  Napi::Value value(const char* name) const { return object_.Get(name); }
+
+ private:
+  Napi::Object object_;
+};
+
+PairOptions parse_pair(const Fields& fields, MachineConfig* config) {
+  PairOptions pair;
+  pair.pair_id = fields.text("pairId");
+  pair.link_address = fields.text("linkAddress");
+  pair.console_address = fields.text("consoleAddress");
+  pair.arbiter = make_arbiter(fields.text("arbiter"));
+  pair.heartbeat_ms = fields.number("heartbeatMs", pair.heartbeat_ms);
+  pair.silence_ms = fields.number("silenceMs", pair.silence_ms);
+  pair.lag_bytes_max = fields.number("lagBytesMax", pair.lag_bytes_max);
+  pair.output_bytes_max = fields.number("outputBytesMax", pair.output_bytes_max);
+  config->connect_ms = fields.number("connectMs", config->connect_ms);
+  return pair;
+}
+
+}  // namespace
+
+std::shared_ptr<Arbiter> make_arbiter(const std::string& text) {
+  if (text.starts_with("file:")) return make_file_arbiter(text.substr(5));
+  if (text.starts_with("memory:")) return make_memory_arbiter(text.substr(7));
+  throw Failure("ERR_LOCKSTEP_ARGUMENT", "an arbiter is 'file:DIRECTORY' or 'memory:NAME', not '" + text + "'");
+}
+
+MachineConfig parse_machine_config(Napi::Object object) {
+  static const std::map<std::string, Mode> modes{{"run", Mode::kRun},
+                                                 {"record", Mode::kRecord},
+                                                 {"replay", Mode::kReplay},
+                                                 {"primary", Mode::kPrimary},
+                                                 {"shadow", Mode::kShadow}};
+  Fields fields(object);
+  MachineConfig config;
+  config.mode = modes.at(fields.text("mode"));
+  if (fields.has("image")) config.image = to_bytes(fields.value("image"));
+  config.options.memory_bytes = fields.number("memoryBytes", 0);
+  config.options.cpu_model = fields.text("cpuModel");
+  if (fields.has("seed")) {
+    Bytes seed = to_bytes(fields.value("seed"));
+    std::copy_n(seed.begin(), std::min(seed.size(), config.options.seed.size()), config.options.seed.begin());
+  }
+  config.options.fixed_time_us = fields.number("fixedTimeUs", 0);
+  config.options.digest_every = fields.number("digestEvery", 0);
+  config.options.tty_flags = fields.number("ttyFlags", 0);
+  config.options.rows = fields.number("rows", 0);
+  config.options.columns = fields.number("columns", 0);
+  config.options.host = fields.text("host");
+  config.stdin_fd = fields.number("stdin", -1);
+  config.stdout_fd = fields.number("stdout", -1);
+  config.stderr_fd = fields.number("stderr", -1);
+  config.log = fields.text("log");
+  config.log_options.force = fields.flag("force");
+  config.log_options.fsync = fields.flag("fsync");
+  config.image_by_hash = fields.flag("imageByHash");
+  config.stop_at_event = fields.number("stopAtEvent", 0);
+  config.kicks_per_second = fields.number("kicksPerSecond", 0);
+  config.kick_seed = fields.number("kickSeed", 1);
+  if (fields.has("pair")) config.pair = parse_pair(Fields(fields.value("pair").As<Napi::Object>()), &config);
+  return config;
+}
+
+}  // namespace lockstep

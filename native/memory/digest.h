@@ -1,0 +1,42 @@
+// Hashes of meaning: memory by page and incrementally, registers without what hardware leaves lying about.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kvm/vcpu.h"
+#include "log/event.h"
+#include "memory/guest_memory.h"
+
+namespace lockstep {
+
+// XXH3 of arbitrary bytes: the one hash of the core.
+uint64_t hash_bytes(std::span<const uint8_t> bytes);
+
+// The sum over all pages of a mix of page number and page content; zero pages count nothing, so a
+// fresh memory is 0 and never has to be read.
+class MemoryDigest {
+ public:
+  explicit MemoryDigest(uint64_t pages) : page_hash_(pages) {}
+  // Rehashes these pages; appends (page, hash) of each to `hashes` when given.
+  void update(const GuestMemory& memory, std::span<const uint64_t> pages, std::vector<PageHash>* hashes);
+  // Rehashes all of memory that the host ever backed; returns the pages whose hash was not up to
+  // date, which must be none if dirty tracking told the truth.
+  std::vector<uint64_t> update_all(const GuestMemory& memory);
+  uint64_t value() const { return sum_; }
+  static uint32_t page_hash(const GuestMemory& memory, uint64_t page);
+
+ private:
+  bool rehash(const GuestMemory& memory, uint64_t page);
+  std::vector<uint64_t> page_hash_;
+  uint64_t sum_ = 0;
+};
+
+// Of everything a vCPU holds: RFLAGS.RF masked, XSAVE by value, x87 instruction and data pointers left out.
+uint64_t hash_registers(const VcpuState& state);
+// rax rbx rcx rdx rsi rdi rsp rbp r8-r15 rip rflags, and their names.
+std::vector<uint64_t> register_values(const kvm_regs& regs);
+extern const char* const kRegisterNames[18];
+
+}  // namespace lockstep

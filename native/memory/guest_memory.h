@@ -1,0 +1,55 @@
+// Guest RAM. Every access by the monitor is bounds-checked here, and every write marks its pages.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "error.h"
+
+namespace lockstep {
+
+constexpr uint64_t kPageBytes = 4096;
+
+class GuestMemory {
+ public:
+  explicit GuestMemory(uint64_t bytes);  // fresh memory is zero
+  ~GuestMemory();
+  GuestMemory(const GuestMemory&) = delete;
+
+  uint64_t bytes() const { return bytes_; }
+  uint64_t pages() const { return bytes_ / kPageBytes; }
+  uint8_t* host() const { return host_; }
+
+  bool contains(uint64_t gpa, uint64_t length) const { return gpa <= bytes_ && length <= bytes_ - gpa; }
+  // Empty when out of bounds: a guest's address is never trusted.
+  std::span<const uint8_t> view(uint64_t gpa, uint64_t length) const;
+  bool write(uint64_t gpa, std::span<const uint8_t> data);
+  // Copies a plain struct in and out; false when out of bounds.
+  template <typename T>
+  bool load(uint64_t gpa, T* value) const {
+    if (!contains(gpa, sizeof(T))) return false;
+    std::memcpy(value, host_ + gpa, sizeof(T));
+    return true;
+  }
+  template <typename T>
+  bool store(uint64_t gpa, const T& value) {
+    return write(gpa, {reinterpret_cast<const uint8_t*>(&value), sizeof(T)});
+  }
+
+  // Pages written by the monitor or reported dirty since the last take_dirty(), each once.
+  void mark(uint64_t page);
+  std::vector<uint64_t> take_dirty();  // ascending
+  // Also hands every marked page to a watcher (repeats included); null: no longer.
+  void watch(std::vector<uint64_t>* watcher) { watcher_ = watcher; }
+
+ private:
+  uint8_t* host_ = nullptr;
+  uint64_t bytes_ = 0;
+  std::vector<uint64_t> dirty_bits_;
+  std::vector<uint64_t> dirty_;
+  std::vector<uint64_t>* watcher_ = nullptr;
+};
+
+}  // namespace lockstep

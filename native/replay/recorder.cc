@@ -1,0 +1,141 @@
+#include "replay/recorder.h"
+
+#include <time.h>
+
+#include "guest/abi.h"
+
+namespace lockstep {
+
+namespace {
+uint64_t clock_us(clockid_t id) {
+  timespec now;
+  clock_gettime(id, &now);
+  return now.tv_sec * 1'000'000ull + now.tv_nsec / 1000;
+}
+}  // namespace
+
+uint64_t monotonic_us() { return clock_us(CLOCK_MONOTONIC); }
+
+RecordingClock RecordingClock::following_host(uint64_t start_us) {
+  RecordingClock clock;
+  clock.start_us_ = start_us ? start_us : clock_us(CLOCK_REALTIME);
+  clock.host_start_us_ = monotonic_us();
+  return clock;
+}
+
+RecordingClock RecordingClock::fixed(uint64_t start_us) {
+  RecordingClock clock;
+  clock.fixed_ = true;
+  clock.start_us_ = start_us;
+  return clock;
+}
+
+uint64_t RecordingClock::sample(uint64_t last_us) const {
+  if (fixed_) return last_us ? last_us + kFixedStepUs : start_us_;
+  return std::max(last_us, start_us_ + (monotonic_us() - host_start_us_));
+}
+
+FrameEncoder::Counts Recorder::counts() const {
+  return parts_.encoder ? parts_.encoder->counts() : FrameEncoder::Counts{};
+}
+
+Go Recorder::boot(Event* event) {
+  event->time_us = parts_.clock.sample(0);
+  log(event);
+  return Go::kApply;
+}
+
+bool Recorder::satisfied(const Event& event, const Want& want) const {
+  return !event.inputs.empty() || *event.time_us >= want.deadline_us;
+}
+
+Go Recorder::position(const Access&, const Want& want, Event* event) {
+  Control& control = parts_.control;
+  event->inputs = parts_.inputs.take(want);
+  if (!want.time && !want.wait && !control.stopping()) {
+    if (event->inputs.empty()) return Go::kOn;
+    log(event);
+    return Go::kApply;
+  }
+  event->time_us = parts_.clock.sample(parts_.at.time_us);
+  if (want.wait && !satisfied(*event, want)) flush();
+  while (want.wait && !satisfied(*event, want)) {
+    if (control.stopping()) break;
+    if (control.poked()) control.serve();
+    if (parts_.clock.is_fixed() && want.deadline_us != UINT64_MAX) {
+      event->time_us = want.deadline_us;  // a sleeper on a fixed course wakes at once
+      break;
+    }
+    int64_t timeout = want.deadline_us == UINT64_MAX ? -1 : static_cast<int64_t>(want.deadline_us - *event->time_us);
+    parts_.inputs.wait(want, timeout);
+    event->inputs = parts_.inputs.take(want);
+    event->time_us = parts_.clock.sample(parts_.at.time_us);
+  }
+  log(event);
+  return control.stopping() ? Go::kClose : Go::kApply;
+}
+
+void Recorder::log(Event* event) {
+  event->lsn = parts_.at.lsn + 1;
+  event->accesses = parts_.at.accesses;
+  event->access_hash = parts_.at.access_hash();
+  append(*event);
+  if (!parts_.pair) return;
+  Progression after = parts_.at;
+  after.apply(*event);
+  if (after.input_bytes != parts_.at.input_bytes || after.input_ended != parts_.at.input_ended)
+    parts_.pair->input_logged(after.input_bytes, after.input_ended, after.lsn);
+}
+
+void Recorder::append(const Record& record) {
+  if (!parts_.encoder) return;
+  parts_.encoder->append(record);
+  if (parts_.encoder->pending_bytes() >= kFrameBytes) flush();
+}
+
+void Recorder::flush() {
+  if (!parts_.encoder) return;
+  Bytes frame = parts_.encoder->take();
+  if (frame.empty()) return;
+  if (parts_.log) {
+    try {
+      parts_.log->append(frame);
+    } catch (const Failure& failure) {
+      // A pair has its log in the shadow's memory; alone, a log with a hole would lie.
+      if (!parts_.pair) throw;
+      parts_.log = nullptr;
+      parts_.log_failed(failure);
+    }
+  }
+  if (parts_.pair) parts_.pair->frame(frame, parts_.encoder->last_lsn());
+}
+
+bool Recorder::output(uint8_t channel, std::span<const uint8_t> bytes) {
+  flush();
+  // This access may still bring an event: the shadow may run up to it, not past it.
+  if (parts_.pair && parts_.at.accesses) parts_.pair->progress(parts_.at.lsn, parts_.at.accesses - 1);
+  return parts_.world.output(channel, parts_.at.lsn, bytes);
+}
+
+Go Recorder::digest(const Digest& digest) {
+  append(digest);
+  return Go::kOn;
+}
+
+Go Recorder::end(const End& end) {
+  append(end);
+  flush();
+  return Go::kOn;
+}
+
+void Recorder::closed() {
+  append(End{0, 0, EndReason::kClosed, 0});
+  flush();
+}
+
+void Recorder::took_over(uint64_t generation) {
+  append(Takeover{parts_.at.lsn, generation});
+  flush();
+}
+
+}  // namespace lockstep

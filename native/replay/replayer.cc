@@ -1,0 +1,171 @@
+#include "replay/replayer.h"
+
+#include <cstdio>
+
+#include "memory/digest.h"
+
+namespace lockstep {
+
+namespace {
+constexpr size_t kEventsBefore = 8;
+}
+
+std::string hex(uint64_t value) {
+  char text[20];
+  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+std::string describe(const Event& event) {
+  static const char* const kinds[] = {"data", "eof", "hangup", "signal", "window", "serial", "interrupt"};
+  std::string line = "event " + std::to_string(event.lsn) + " after " + std::to_string(event.accesses) + " accesses";
+  if (event.time_us) line += ", time " + std::to_string(*event.time_us) + " us";
+  for (const Input& input : event.inputs)
+    line += std::string(", ") + kinds[static_cast<int>(input.kind) % 7] + " on channel " +
+            std::to_string(input.channel) + " (" + std::to_string(input.bytes.size()) + " bytes)";
+  return line;
+}
+
+void Replayer::diverge(const std::string& kind, const std::string& where, const std::string& expected,
+                       const std::string& actual) {
+  throw Diverged({parts_.at.lsn, kind, where, expected, actual, {before_.begin(), before_.end()}});
+}
+
+Go Replayer::fetch() {
+  while (!record_) {
+    record_.emplace();
+    switch (parts_.source.next(&*record_)) {
+      case RecordSource::Next::kRecord: break;
+      case RecordSource::Next::kEnd:
+      case RecordSource::Next::kStopped: record_.reset(); return Go::kStop;
+      case RecordSource::Next::kLive: record_.reset(); return Go::kLive;
+    }
+    if (std::holds_alternative<Takeover>(*record_)) record_.reset();
+  }
+  return Go::kOn;
+}
+
+Go Replayer::boot(Event* event) {
+  if (Go go = fetch(); go != Go::kOn) return go;
+  auto* first = std::get_if<Event>(&*record_);
+  if (!first || first->accesses) diverge("access", "the first record", "the event at boot", "something else");
+  *event = std::move(*first);
+  record_.reset();
+  return Go::kApply;
+}
+
+Go Replayer::position(const Access& access, const Want&, Event* event) {
+  if (parts_.control.stopping()) return Go::kStop;
+  if (parts_.control.poked()) parts_.control.serve();
+  for (;;) {
+    if (Go go = fetch(); go != Go::kOn) return go;
+    if (auto* next = std::get_if<Event>(&*record_)) {
+      if (next->accesses > parts_.at.accesses) return Go::kOn;
+      std::string where = "access " + std::to_string(parts_.at.accesses) + " since the event, at " + hex(access.address);
+      if (next->accesses < parts_.at.accesses)
+        diverge("access", where, "an event after " + std::to_string(next->accesses) + " accesses", "one more access");
+      if (next->access_hash != parts_.at.access_hash())
+        diverge("access", where, "hash " + hex(next->access_hash),
+                "hash " + hex(parts_.at.access_hash()) + (access.write ? ", wrote " + hex(access.value) : ""));
+      *event = std::move(*next);
+      record_.reset();
+      before_.push_back(describe(*event));
+      if (before_.size() > kEventsBefore) before_.pop_front();
+      return Go::kApply;
+    }
+    if (auto* progress = std::get_if<Progress>(&*record_)) {
+      if (progress->lsn == parts_.at.lsn && progress->accesses >= parts_.at.accesses) return Go::kOn;
+    } else if (auto* end = std::get_if<End>(&*record_)) {
+      if (end->reason == EndReason::kClosed || end->reason == EndReason::kFailed) {
+        recorded_end_ = *end;
+        return Go::kStop;
+      }
+      if (end->accesses > parts_.at.accesses) return Go::kOn;
+      diverge("end", "the end", "the machine ended here", "it went on");
+    } else {
+      // The digest of the end. One made right after the event is past: the replayer of a file has looked
+      // ahead and seen it, on a link it came too late.
+      uint64_t at_end = std::get<Digest>(*record_).accesses;
+      if (at_end > parts_.at.accesses) return Go::kOn;
+      if (at_end || parts_.can_peek) diverge("end", "the end", "the machine ended here", "it went on");
+    }
+    record_.reset();
+  }
+}
+
+bool Replayer::output(uint8_t channel, std::span<const uint8_t> bytes) {
+  return parts_.world.output(channel, parts_.at.lsn, bytes);
+}
+
+Go Replayer::applied(uint64_t lsn) {
+  if (parts_.pair) parts_.pair->executed(lsn);
+  if (lsn == parts_.stop_at_event) parts_.control.pause();
+  // A log that was cut or closed here says nothing of what the guest did next.
+  if (!parts_.can_peek) return Go::kOn;
+  if (fetch() != Go::kOn) return Go::kStop;
+  auto* end = std::get_if<End>(&*record_);
+  if (!end || (end->reason != EndReason::kClosed && end->reason != EndReason::kFailed)) return Go::kOn;
+  recorded_end_ = *end;
+  return Go::kStop;
+}
+
+bool Replayer::digest_ahead() {
+  if (!parts_.can_peek || fetch() != Go::kOn) return false;
+  auto* digest = std::get_if<Digest>(&*record_);
+  return digest && digest->accesses == 0;
+}
+
+Go Replayer::digest(const Digest& actual) {
+  for (;;) {
+    if (Go go = fetch(); go != Go::kOn) return go;
+    if (!std::holds_alternative<Progress>(*record_)) break;
+    record_.reset();
+  }
+  auto* recorded = std::get_if<Digest>(&*record_);
+  if (!recorded) diverge("end", "event " + std::to_string(parts_.at.lsn), "no digest", "a digest is due");
+  compare(*recorded, actual);
+  digests_checked_++;
+  if (actual.whole) final_digest_ = actual;
+  record_.reset();
+  return Go::kOn;
+}
+
+void Replayer::compare(const Digest& recorded, const Digest& actual) {
+  for (size_t i = 0; i < recorded.channels.size(); i++) {
+    if (recorded.channels[i] == actual.channels[i]) continue;
+    auto show = [](const ChannelPosition& p) { return std::to_string(p.bytes) + " bytes, hash " + hex(p.hash); };
+    diverge("output", "output channel " + std::to_string(i), show(recorded.channels[i]), show(actual.channels[i]));
+  }
+  for (size_t i = 0; i < recorded.register_values.size() && i < actual.register_values.size(); i++)
+    if (recorded.register_values[i] != actual.register_values[i])
+      diverge("register", kRegisterNames[i], hex(recorded.register_values[i]), hex(actual.register_values[i]));
+  if (recorded.registers != actual.registers)
+    diverge("register", "a register beyond the general ones", hex(recorded.registers), hex(actual.registers));
+  if (recorded.devices != actual.devices)
+    diverge("device", "the devices", hex(recorded.devices), hex(actual.devices));
+  if (!recorded.memory || recorded.memory == actual.memory) return;
+  for (const PageHash& page : recorded.pages) {
+    uint32_t here = MemoryDigest::page_hash(parts_.memory, page.page);
+    if (here != page.hash) diverge("memory", "page " + hex(page.page * kPageBytes), hex(page.hash), hex(here));
+  }
+  for (const PageHash& page : actual.pages) {
+    bool known = false;
+    for (const PageHash& other : recorded.pages) known = known || other.page == page.page;
+    if (!known) diverge("memory", "page " + hex(page.page * kPageBytes), "not written", hex(page.hash));
+  }
+  diverge("memory", "a page that neither side wrote since the last digest", hex(*recorded.memory),
+          hex(actual.memory.value_or(0)));
+}
+
+Go Replayer::end(const End& actual) {
+  if (Go go = fetch(); go != Go::kOn) return go;
+  auto* recorded = std::get_if<End>(&*record_);
+  if (!recorded) diverge("end", "the end", "another record", "the machine ended");
+  recorded_end_ = *recorded;
+  if (!(*recorded == actual))
+    diverge("end", "the end", "reason " + std::to_string(static_cast<int>(recorded->reason)) + " status " + std::to_string(recorded->status),
+            "reason " + std::to_string(static_cast<int>(actual.reason)) + " status " + std::to_string(actual.status));
+  return Go::kOn;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,59 @@
+// Reads what enters the machine from a log or from the link, and checks that the guest came the same way.
+#pragma once
+
+#include <deque>
+#include <optional>
+
+#include "link/pair.h"
+#include "memory/guest_memory.h"
+#include "replay/control.h"
+#include "replay/divergence.h"
+#include "replay/driver.h"
+#include "replay/record_source.h"
+#include "replay/world.h"
+
+namespace lockstep {
+
+class Replayer : public Driver {
+ public:
+  struct Parts {
+    Progression& at;
+    RecordSource& source;
+    // A file: what comes next can be looked at. A link: looking may mean waiting for the primary.
+    bool can_peek;
+    World& world;
+    Control& control;
+    const GuestMemory& memory;
+    Pair* pair = nullptr;
+    uint64_t stop_at_event = 0;
+  };
+  explicit Replayer(Parts parts) : parts_(std::move(parts)) {}
+
+  Go boot(Event* event) override;
+  Go position(const Access& access, const Want& want, Event* event) override;
+  bool output(uint8_t channel, std::span<const uint8_t> bytes) override;
+  Go applied(uint64_t lsn) override;
+  bool digest_ahead() override;
+  Go digest(const Digest& digest) override;
+  Go end(const End& end) override;
+  void closed() override {}
+
+  uint64_t digests_checked() const { return digests_checked_; }
+  const std::optional<Digest>& final_digest() const { return final_digest_; }
+  // How the log ended, when it was closed on purpose.
+  const std::optional<End>& recorded_end() const { return recorded_end_; }
+
+ private:
+  Go fetch();  // kOn: record_ holds the next one
+  [[noreturn]] void diverge(const std::string& kind, const std::string& where, const std::string& expected,
+                            const std::string& actual);
+  void compare(const Digest& recorded, const Digest& actual);
+  Parts parts_;
+  std::optional<Record> record_;
+  std::deque<std::string> before_;
+  uint64_t digests_checked_ = 0;
+  std::optional<Digest> final_digest_;
+  std::optional<End> recorded_end_;
+};
+
+}  // namespace lockstep

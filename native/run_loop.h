@@ -1,0 +1,94 @@
+// Runs the guest: exits become accesses, accesses go to the devices, and at every position the driver says what
+// enters. The same loop records, replays and shadows.
+#pragma once
+
+#include <optional>
+
+#include "device/board.h"
+#include "kvm/vcpu.h"
+#include "memory/digest.h"
+#include "memory/dirty_tracker.h"
+#include "memory/stream_hash.h"
+#include "replay/driver.h"
+#include "replay/recorder.h"
+
+namespace lockstep {
+
+struct RunCounts {
+  uint64_t exits = 0, kicks = 0, events = 0, digests = 0, interrupts = 0, dirty_pages = 0;
+};
+
+// Told of every access, when somebody traces.
+using AccessObserver = std::function<void(const Progression&, const Access&)>;
+
+class RunLoop : public Sink {
+ public:
+  struct Parts {
+    KvmVcpu& vcpu;
+    GuestMemory& memory;
+    const CpuModel& model;
+    std::span<const uint8_t, 32> seed;
+    bool has_exchange;
+    DirtyTracker* dirty;  // null: digests hash all of memory
+    Control& control;
+    DigestSchedule schedule;
+    bool make_digests;  // false: an unrecorded machine
+    // The replayer came to the end of what its primary sent: who goes on?
+    std::function<Driver&()> go_live;
+  };
+  explicit RunLoop(Parts parts);
+
+  struct Result {
+    End end;
+    std::string detail;
+    bool by_guest = false;  // it ended itself; otherwise it was stopped or its log was over
+  };
+  // Until the machine ends or is stopped. Throws Failure or Diverged.
+  Result run(Driver& driver);
+
+  Progression& progression() { return at_; }
+  const Progression& progression() const { return at_; }
+  const RunCounts& counts() const { return counts_; }
+  Board& board() { return board_; }
+  // Registers, devices and memory as they stand; `whole` rehashes all of memory.
+  Digest digest(bool with_memory, bool whole);
+  void set_dirty(DirtyTracker* dirty) { parts_.dirty = dirty; }
+  void observe(AccessObserver observer) { observer_ = std::move(observer); }
+
+  // ---- Sink
+  void output(uint8_t channel, std::span<const uint8_t> bytes) override;
+  void raise(uint8_t vector) override;
+  void end(const End& end, const std::string& detail) override;
+
+ private:
+  void handle(const Exit& exit);
+  void access(Access access, uint8_t* data, bool last);
+  void count(const Access& access);
+  void port(const PortExit& exit);
+  void trap(uint64_t port);
+  void halt();
+  void consult(const Access& access);
+  void settle();
+  void maybe_digest();
+  void finish();
+  void inject_pending();
+  template <typename Ask>
+  Go ask(Ask question);  // swaps the driver on kLive and asks again
+
+  Parts parts_;
+  Board board_;
+  Driver* driver_ = nullptr;
+  Progression at_;
+  MemoryDigest memory_digest_;
+  DigestSchedule schedule_;
+  std::array<ChannelPosition, kOutputChannels> channels_{};
+  std::array<StreamHash, kOutputChannels> channel_hashes_;
+  std::vector<uint8_t> vectors_;  // raised, not yet injected
+  std::optional<Result> result_;
+  bool entered_ = false;  // an event was applied at this position
+  bool closing_ = false;  // it was the last one
+  bool stopped_ = false;
+  RunCounts counts_;
+  AccessObserver observer_;};
+
+}  // namespace lockstep

@@ -1,0 +1,64 @@
+// Bare guests for the core's tests: an image around a few bytes of machine code, and a listener that collects
+// what the machine says.
+#pragma once
+
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+
+#include "machine.h"
+#include "sha256.h"
+
+namespace lockstep::test {
+
+inline Bytes flat_image(StartMode mode, uint64_t gpa, const Bytes& code, uint64_t memory_bytes = 4 << 20) {
+  Bytes file(8192);
+  ImageHeader header{};
+  std::memcpy(header.magic, "LSIMAGE1", 8);
+  header.version = 1;
+  header.mode = static_cast<uint32_t>(mode);
+  header.entry = gpa;
+  header.memory_bytes = memory_bytes;
+  header.segment_count = 1;
+  header.manifest_bytes = 2;
+  ImageSegment segment{gpa, code.size(), 4096};
+  std::memcpy(file.data() + sizeof header, &segment, sizeof segment);
+  std::memcpy(file.data() + sizeof header + sizeof segment, "{}", 2);
+  file.resize(4096);
+  file.insert(file.end(), code.begin(), code.end());
+  std::memcpy(file.data(), &header, sizeof header);
+  auto hash = sha256(file);
+  std::memcpy(file.data() + offsetof(ImageHeader, sha256), hash.data(), hash.size());
+  return file;
+}
+
+class Collector : public MachineListener {
+ public:
+  void on_state(const char*) override {}
+  void on_ended(const MachineEnd& end) override { set([&] { end_ = end; }); }
+  void on_failed(const Failure& failure) override { set([&] { failure_ = failure; }); }
+  void on_pair(const PairEvent&) override {}
+  void on_warning(const std::string&, const std::string&) override {}
+  void on_trace(std::vector<TraceEntry>, uint64_t) override {}
+  // Throws the Failure that the machine ended with, if one did.
+  MachineEnd wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return end_ || failure_; });
+    if (failure_) throw *failure_;
+    return *end_;
+  }
+
+ private:
+  template <typename Change>
+  void set(Change change) {
+    std::lock_guard lock(mutex_);
+    change();
+    changed_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<MachineEnd> end_;
+  std::optional<Failure> failure_;
+};
+
+}  // namespace lockstep::test

@@ -1,0 +1,423 @@
+// Pairs in one process: real sockets, real threads, a fake guest.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <thread>
+
+#include "link/socket.h"
+#include "test/link_world.h"
+
+namespace lockstep::test {
+namespace {
+
+std::string fresh(const std::string& what) {
+  static std::atomic<int> number{0};
+  return "/tmp/lockstep-link-" + std::to_string(getpid()) + "-" + std::to_string(number++) + "-" + what;
+}
+
+// Forwards bytes between the shadow and the primary until it is cut, or swallows them until it is mended.
+class Relay {
+ public:
+  explicit Relay(std::string target) : address_("unix:" + fresh("relay")), target_(std::move(target)), listener_(address_) {
+    thread_ = std::thread([this] { run(); });
+  }
+  ~Relay() {
+    over_ = true;
+    thread_.join();
+  }
+  const std::string& address() const { return address_; }
+  std::atomic<bool> cut{false}, mute{false};
+
+ private:
+  void run() {
+    std::unique_ptr<Connection> ends[2];
+    while (!over_) {
+      pollfd fds[3] = {{listener_.fd(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
+      for (int i = 0; i < 2; i++) {
+        if (!ends[i]) continue;
+        fds[i + 1] = {ends[i]->fd(), static_cast<short>((mute ? 0 : POLLIN) | (ends[i]->unsent() ? POLLOUT : 0)), 0};
+      }
+      poll(fds, 3, 1);
+      if (fds[0].revents) {
+        int error;
+        ends[0] = std::make_unique<Connection>(listener_.accept());
+        ends[1] = std::make_unique<Connection>(connect_stream(target_, 1000, &error));
+        continue;
+      }
+      for (int i = 0; i < 2 && ends[0] && !mute; i++) {
+        ends[i]->flush();
+        if (!(fds[i + 1].revents & ~POLLOUT)) continue;
+        if (ends[i]->fill() == Connection::Fill::kClosed) {
+          ends[0].reset();
+          ends[1].reset();
+        } else {
+          ends[1 - i]->send(ends[i]->unread());
+          ends[i]->consume(ends[i]->unread().size());
+        }
+      }
+      if (cut) ends[0].reset(), ends[1].reset();
+    }
+  }
+  std::string address_, target_;
+  Listener listener_;
+  std::atomic<bool> over_{false};
+  std::thread thread_;
+};
+
+// A side: pair, guest and the thread that drives it.
+struct Side {
+  Inbox inbox;
+  std::unique_ptr<Pair> pair;
+  std::unique_ptr<FakeGuest> guest;
+  std::thread thread;
+  std::mutex mutex;
+  std::vector<PairEvent> events;
+  std::atomic<bool> failed{false};
+
+  PairListener listener() {
+    return [this](const PairEvent& event) {
+      {
+        std::lock_guard lock(mutex);
+        events.push_back(event);
+      }
+      if (event.notice == PairNotice::kFenced && guest) guest->quit();
+    };
+  }
+  void start(bool live, bool waits = true) {
+    guest = std::make_unique<FakeGuest>(*pair, inbox, live, random()());
+    thread = std::thread([this, live, waits] {
+      try {
+        if (live && waits && !pair->wait_protected()) return;
+        guest->run();
+      } catch (const std::exception& error) {
+        printf("# a guest failed: %s\n", error.what());
+        failed = true;
+      }
+    });
+  }
+  void kill() {
+    if (pair) pair->stop();
+    if (guest) guest->quit();
+    if (thread.joinable()) thread.join();
+    pair.reset();
+  }
+  uint64_t time_of(PairNotice notice) {
+    std::lock_guard lock(mutex);
+    for (const auto& e : events) {
+      if (e.notice == notice) return e.time_us;
+    }
+    return 0;
+  }
+  ~Side() { kill(); }
+};
+
+struct TestPair {
+  PairOptions options;
+  Side primary, shadow;
+  std::unique_ptr<Relay> relay;
+  std::string shadow_console = "unix:" + fresh("console-s");
+
+  explicit TestPair(bool with_relay = false, std::function<void(PairOptions&)> change = {}) {
+    options.pair_id = "pair" + std::to_string(random()());
+    options.link_address = "unix:" + fresh("link");
+    options.console_address = "unix:" + fresh("console-p");
+    options.arbiter = make_memory_arbiter("test");
+    if (change) change(options);
+    primary.pair = Pair::primary(options, Bytes(3'000'000, 7), primary.inbox, primary.listener());
+    if (with_relay) relay = std::make_unique<Relay>(primary.pair->status().link_address);
+    PairOptions o = options;
+    o.pair_id.clear();
+    o.console_address = shadow_console;
+    o.link_address = relay ? relay->address() : primary.pair->status().link_address;
+    Bytes header;
+    shadow.pair = Pair::shadow(o, shadow.inbox, shadow.listener(), [this](auto f) { log_bytes += f.size(); }, 5000, &header);
+    if (header != Bytes(3'000'000, 7)) throw std::runtime_error("the header did not arrive");
+  }
+  void start() {
+    shadow.start(false);
+    primary.start(true);
+  }
+  std::vector<std::string> consoles() { return {options.console_address, shadow_console}; }
+  std::atomic<size_t> log_bytes{0};
+};
+
+void run_until(TestClient& client, const std::function<bool()>& until, uint64_t limit_ms = 30'000) {
+  uint64_t deadline = clock_us() + limit_ms * 1000;
+  while (!until()) {
+    if (clock_us() > deadline) throw std::runtime_error("it took too long");
+    client.step(20);
+  }
+}
+
+TEST(a_pair_runs_to_its_end_and_the_shadow_follows) {
+  TestPair pair;
+  std::string text = typed_text(3000);
+  TestClient client(pair.consoles(), text, 50);
+  pair.start();
+  run_until(client, [&] { return client.ended(); });
+  pair.primary.thread.join();
+  pair.shadow.thread.join();
+  CHECK(!pair.primary.failed && !pair.shadow.failed);
+  CHECK(client.echoed() == text && client.have() == pair.primary.guest->history());
+  CHECK(pair.shadow.guest->history() == pair.primary.guest->history());
+  CHECK(!pair.shadow.guest->live() && pair.shadow.guest->ended());
+  CHECK(pair.log_bytes == pair.shadow.pair->status().log_bytes && pair.log_bytes > 0);
+  CHECK(pair.shadow.time_of(PairNotice::kPeerEnded) != 0);
+  // The primary leaves, and the shadow does not take over.
+  pair.primary.kill();
+  Record record;
+  CHECK(pair.shadow.pair->next(&record) == RecordSource::Next::kEnd);
+  CHECK(pair.shadow.time_of(PairNotice::kClaiming) == 0);
+}
+
+TEST(two_hundred_primaries_die_and_nothing_is_lost_or_changed) {
+  std::vector<uint64_t> pauses;
+  for (int round = 0; round < 200; round++) {
+    TestPair pair;
+    std::string text = typed_text(200 + below(400));
+    TestClient client(pair.consoles(), text, 1 + below(60));
+    pair.start();
+    size_t at = below(6000);
+    uint64_t deadline = clock_us() + 10'000'000;
+    while (client.have_bytes() < at && !client.ended() && clock_us() < deadline) client.step(20);
+    bool was_over = client.ended();
+    uint64_t killed_us = clock_us();
+    pair.primary.kill();
+    run_until(client, [&] { return client.ended(); });
+    pair.shadow.thread.join();
+    CHECK(!pair.primary.failed && !pair.shadow.failed);
+    const Streams& winner = pair.shadow.guest->history();
+    CHECK(client.echoed() == text);
+    CHECK(client.have() == winner);
+    if (was_over) continue;
+    CHECK(pair.shadow.guest->live() && client.generation() == 2);
+    if (uint64_t live_us = pair.shadow.time_of(PairNotice::kLive)) pauses.push_back(live_us - killed_us);
+  }
+  std::sort(pauses.begin(), pauses.end());
+  CHECK(pauses.size() > 100);
+  printf("# %zu takeovers, stop to live: median %llu us, worst %llu us\n", pauses.size(),
+         static_cast<unsigned long long>(pauses[pauses.size() / 2]), static_cast<unsigned long long>(pauses.back()));
+}
+
+TEST(the_shadow_dies_and_the_primary_goes_on_alone) {
+  for (int round = 0; round < 20; round++) {
+    TestPair pair;
+    std::string text = typed_text(500);
+    TestClient client(pair.consoles(), text, 30);
+    pair.start();
+    size_t at = below(5000);
+    run_until(client, [&] { return client.have_bytes() >= at || client.ended(); });
+    pair.shadow.kill();
+    run_until(client, [&] { return client.ended(); });
+    pair.primary.thread.join();
+    CHECK(client.echoed() == text && client.have() == pair.primary.guest->history());
+    CHECK(!pair.primary.failed && pair.primary.pair->status().live);
+  }
+}
+
+TEST(a_cut_link_leaves_exactly_one) {
+  int primaries = 0, shadows = 0;
+  for (int round = 0; round < 40; round++) {
+    bool silent = round % 4 == 3;
+    TestPair pair(true, [&](PairOptions& o) {
+      o.silence_ms = 150;
+      o.heartbeat_ms = 10;
+      o.arbiter = make_file_arbiter("/tmp");
+    });
+    std::string text = typed_text(400);
+    TestClient client(pair.consoles(), text, 30);
+    pair.start();
+    size_t at = 200 + below(3000);
+    run_until(client, [&] { return client.have_bytes() >= at || client.ended(); });
+    if (client.ended()) continue;
+    (silent ? pair.relay->mute : pair.relay->cut) = true;
+    run_until(client, [&] { return client.ended(); });
+    bool primary_live = false, shadow_live = false;
+    run_until(client, [&] {
+      auto p = pair.primary.pair->status(), s = pair.shadow.pair->status();
+      primary_live = p.live && p.generation == 2;
+      shadow_live = s.live;
+      return (primary_live && s.fenced) || (shadow_live && p.fenced) || (p.generation == 1 && p.live && !s.live);
+    });
+    if (!primary_live && !shadow_live) continue;  // it had ended before it noticed
+    CHECK(primary_live != shadow_live);
+    Side& winner = primary_live ? pair.primary : pair.shadow;
+    Side& loser = primary_live ? pair.shadow : pair.primary;
+    winner.thread.join();
+    loser.thread.join();
+    CHECK(!winner.failed && !loser.failed);
+    CHECK(client.echoed() == text && client.have() == winner.guest->history());
+    CHECK(loser.time_of(PairNotice::kFenced) != 0);
+    (primary_live ? primaries : shadows)++;
+    ::unlink(("/tmp/" + pair.options.pair_id + ".g1").c_str());
+    ::unlink(("/tmp/" + pair.options.pair_id + ".g2").c_str());
+    ::unlink(("/tmp/" + pair.options.pair_id + ".armed2").c_str());
+  }
+  printf("# won: %d primaries, %d shadows\n", primaries, shadows);
+  CHECK(primaries + shadows > 20);
+}
+
+class MoodyArbiter : public Arbiter {
+ public:
+  std::atomic<bool> away{false};
+  std::atomic<int> lost_answers{0};
+  bool arm(const std::string& p, uint64_t g, const std::string& s) override { return !away && inner_->arm(p, g, s); }
+  Claim claim(const std::string& p, uint64_t g, const std::string& c) override {
+    if (away) return Claim::kUnreachable;
+    Claim answer = inner_->claim(p, g, c);
+    return g > 1 && lost_answers-- > 0 ? Claim::kUnreachable : answer;
+  }
+
+ private:
+  std::shared_ptr<Arbiter> inner_ = make_memory_arbiter("moody");
+};
+
+TEST(without_the_arbiter_nobody_speaks_until_it_is_back) {
+  auto arbiter = std::make_shared<MoodyArbiter>();
+  TestPair pair(false, [&](PairOptions& o) { o.arbiter = arbiter; });
+  std::string text = typed_text(2000);
+  TestClient client(pair.consoles(), text, 20);
+  pair.start();
+  run_until(client, [&] { return client.have_bytes() > 500; });
+  arbiter->away = true;
+  // While the link is up, the arbiter does not matter.
+  size_t before = client.have_bytes();
+  run_until(client, [&] { return client.have_bytes() > before + 500; });
+  pair.primary.kill();
+  run_until(client, [&] { return pair.shadow.time_of(PairNotice::kArbiterUnreachable) != 0; });
+  before = client.have_bytes();
+  for (int i = 0; i < 10; i++) client.step(10);
+  CHECK(client.have_bytes() == before && !pair.shadow.pair->status().live);
+  arbiter->lost_answers = 1;  // it will have won, and must read that back
+  arbiter->away = false;
+  run_until(client, [&] { return client.ended(); });
+  pair.shadow.thread.join();
+  CHECK(client.echoed() == text && client.have() == pair.shadow.guest->history());
+}
+
+TEST(a_slow_shadow_slows_the_primary_and_is_not_suspected) {
+  TestPair pair(false, [](PairOptions& o) {
+    o.lag_bytes_max = 2000;
+    o.silence_ms = 300;
+    o.heartbeat_ms = 20;
+  });
+  std::string text = typed_text(2000);
+  TestClient client(pair.consoles(), text, 200);
+  pair.shadow.start(false);
+  pair.shadow.guest->execute_delay_us = 3000;
+  pair.primary.start(true);
+  run_until(client, [&] { return pair.primary.time_of(PairNotice::kSlowed) != 0; });
+  uint64_t worst = 0;
+  for (int i = 0; i < 50; i++) {
+    client.step(10);
+    auto s = pair.primary.pair->status();
+    worst = std::max(worst, s.lsn_sent - s.lsn_executed);
+  }
+  CHECK(pair.primary.pair->status().is_protected && worst > 10 && worst < 300);
+  pair.shadow.guest->execute_delay_us = 0;
+  run_until(client, [&] { return client.ended(); });
+  CHECK(client.echoed() == text);
+}
+
+TEST(a_console_that_nobody_reads_stops_the_guest_and_a_new_client_frees_it) {
+  TestPair pair(false, [](PairOptions& o) { o.output_bytes_max = 4000; });
+  std::string text = typed_text(20'000);
+  pair.start();
+  {
+    TestClient deaf(pair.consoles(), text, 64);
+    deaf.acknowledges = false;
+    for (int i = 0; i < 40; i++) deaf.step(10);
+    CHECK(pair.primary.pair->status().output_bytes_held <= 4000);
+    CHECK(pair.primary.pair->status().output_bytes_held > 2000);
+    CHECK(deaf.have_bytes() < 4200);
+  }
+  TestClient client(pair.consoles(), text, 64);
+  run_until(client, [&] { return client.have_bytes() > 50'000; });
+  pair.primary.kill();
+  run_until(client, [&] { return client.ended(); });
+  CHECK(client.echoed() == text);
+}
+
+TEST(a_diverged_shadow_never_claims_and_the_primary_goes_on) {
+  TestPair pair;
+  std::string text = typed_text(600);
+  TestClient client(pair.consoles(), text, 30);
+  pair.start();
+  run_until(client, [&] { return client.have_bytes() > 2000; });
+  pair.shadow.pair->diverged("page 7");
+  run_until(client, [&] { return client.ended(); });
+  CHECK(client.echoed() == text && client.have() == pair.primary.guest->history());
+  CHECK(pair.primary.time_of(PairNotice::kDiverged) && pair.primary.time_of(PairNotice::kAlone));
+  CHECK(pair.shadow.time_of(PairNotice::kClaiming) == 0 && pair.shadow.pair->status().fenced);
+}
+
+TEST(without_a_shadow_output_leaves_at_once_and_a_late_shadow_is_refused) {
+  PairOptions o;
+  o.pair_id = "solo" + std::to_string(random()());
+  o.link_address = "tcp:127.0.0.1:0";
+  o.console_address = "tcp:127.0.0.1:0";
+  o.arbiter = make_memory_arbiter("test");
+  Side primary;
+  primary.pair = Pair::primary(o, {1, 2, 3}, primary.inbox, primary.listener());
+  auto status = primary.pair->status();
+  CHECK(status.link_address != o.link_address && status.live && !status.is_protected);
+  std::string text = typed_text(300);
+  TestClient client({status.console_address}, text, 20);
+  primary.start(true, /*waits=*/false);
+  run_until(client, [&] { return client.have_bytes() > 100; });
+  Inbox inbox;
+  Bytes header;
+  PairOptions so = o;
+  so.pair_id.clear();
+  so.link_address = status.link_address;
+  CHECK(failure_code([&] { Pair::shadow(so, inbox, {}, {}, 1000, &header); }) == "ERR_LOCKSTEP_LINK_REFUSED");
+  run_until(client, [&] { return client.ended(); });
+  CHECK(client.echoed() == text);
+  PairOptions again = o;
+  CHECK(failure_code([&] { Pair::primary(again, {}, inbox, {}); }) == "ERR_LOCKSTEP_PAIR_EXISTS");
+  primary.kill();
+  CHECK(failure_code([&] { Pair::shadow(so, inbox, {}, {}, 50, &header); }) == "ERR_LOCKSTEP_LINK_UNREACHABLE");
+}
+
+TEST(a_shadow_that_joins_while_the_guest_starts_is_armed_once_it_has_all_that_left) {
+  for (int round = 0; round < 20; round++) {
+    TestPair pair;
+    std::string text = typed_text(300);
+    TestClient client(pair.consoles(), text, 20);
+    pair.primary.start(true, /*waits=*/false);
+    size_t at = below(300);
+    run_until(client, [&] { return client.have_bytes() >= at; });
+    pair.shadow.start(false);
+    run_until(client, [&] { return pair.primary.pair->status().is_protected || client.ended(); });
+    pair.primary.kill();
+    run_until(client, [&] { return client.ended(); });
+    CHECK(client.echoed() == text);
+  }
+}
+
+TEST(stop_frees_every_blocked_caller) {
+  Side primary;
+  TestPair pair;
+  // A primary that waits for a shadow which never gets ready, and a shadow that waits for records.
+  pair.primary.start(true);
+  pair.shadow.start(false);
+  PairOptions o = pair.options;
+  o.pair_id += "x";
+  o.link_address = "unix:" + fresh("link");
+  o.console_address = "unix:" + fresh("console");
+  primary.pair = Pair::primary(o, {}, primary.inbox, {});
+  std::thread waiting([&] { CHECK(!primary.pair->wait_protected()); });
+  uint64_t begin = clock_us();
+  primary.pair->stop();
+  primary.pair->stop();
+  waiting.join();
+  pair.shadow.kill();
+  pair.primary.kill();
+  CHECK(clock_us() - begin < 1'000'000);
+}
+
+}  // namespace
+}  // namespace lockstep::test
+
+int main() { return lockstep::test::run(); }

@@ -1,0 +1,3 @@
+#include "test/check.h"
+
+int main() { return lockstep::test::run(); }

@@ -1,0 +1,10 @@
+// Runs one TypeScript program of this checkout (bench, soak) after the set-up.
+import { spawnSync } from 'node:child_process';
+import { root, setUp } from './setup.mjs';
+
+setUp({ groups: ['demo', 'test'] });
+const { status } = spawnSync(process.execPath, ['--import=tsx', ...process.argv.slice(2)], {
+  cwd: root,
+  stdio: 'inherit',
+});
+process.exit(status ?? 1);

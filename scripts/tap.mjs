@@ -1,0 +1,25 @@
+// Runs a program that prints TAP, passes its output on as it comes, and counts.
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+
+const RESULT = /^(not )?ok\b(.*)$/;
+const UNCOUNTED = /#\s*(skip|todo)\b/i;
+
+/** @returns {Promise<{passed: number, failed: number, status: number}>} */
+export async function runTap(command, args, options = {}) {
+  const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'inherit'] });
+  const exited = new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => resolve(code ?? 1));
+  });
+  let passed = 0;
+  let failed = 0;
+  for await (const line of createInterface({ input: child.stdout })) {
+    console.log(line);
+    const result = RESULT.exec(line);
+    if (!result || UNCOUNTED.test(result[2])) continue;
+    if (result[1]) failed++;
+    else passed++;
+  }
+  return { passed, failed, status: await exited };
+}

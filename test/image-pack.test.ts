@@ -1,0 +1,426 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { fromElf, fromFlat } from '../lib/image/bare-image.js';
+import { inspectImage } from '../lib/image/image-file.js';
+import * as ports from '../lib/image/ports.js';
+import { packProgram } from '../lib/image/program-image.js';
+import { makeElf, makeKernel, makeProgram } from './image-fixtures.js';
+
+const kernel = makeKernel();
+const ABI = new URL('../native/guest/abi.h', import.meta.url).pathname;
+
+function scratch(t: ExecutionContext): string {
+  const directory = mkdtempSync(path.join(tmpdir(), 'lockstep-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** The archive of an image, found as the kernel finds it. */
+function archiveOf(image: Uint8Array): Buffer {
+  const boot = bootOf(image);
+  return segmentAt(image, Number(boot.readBigUInt64LE(16))).subarray(0, Number(boot.readBigUInt64LE(24)));
+}
+
+function bootOf(image: Uint8Array): Buffer {
+  return segmentAt(image, ports.LS_GPA_BOOT);
+}
+
+function segmentAt(image: Uint8Array, gpa: number): Buffer {
+  const segment = inspectImage(image).segments.find((s) => s.gpa === gpa);
+  if (segment === undefined) throw new Error(`no segment at ${gpa}`);
+  return Buffer.from(image.subarray(segment.fileOffset, segment.fileOffset + segment.bytes));
+}
+
+test('the constants are those of abi.h', (t) => {
+  const text = readFileSync(ABI, 'utf8');
+  const constants = Object.entries(ports);
+  t.true(constants.length >= 13);
+  for (const [name, value] of constants) {
+    const match = new RegExp(`^#define ${name} (0x[0-9a-f]+|[0-9]+)`, 'm').exec(text);
+    t.is(BigInt(match?.[1] ?? -1), BigInt(value), name);
+  }
+});
+
+test('the boot block has the layout of abi.h', async (t) => {
+  const directory = scratch(t);
+  const fields = ['archive_gpa', 'archive_bytes', 'free_gpa', 'strings_gpa', 'argc', 'envc'];
+  const source = `#include "${ABI}"\n#include <stddef.h>\n#include <stdio.h>\nint main(void) { printf("${'%zu '.repeat(7)}", ${fields
+    .map((field) => `offsetof(struct ls_boot, ${field})`)
+    .join(', ')}, sizeof(struct ls_boot)); }`;
+  writeFileSync(path.join(directory, 'a.c'), source);
+  execFileSync('gcc', ['-o', path.join(directory, 'a'), path.join(directory, 'a.c')]);
+  const offsets = execFileSync(path.join(directory, 'a'), { encoding: 'utf8' }).trim().split(' ').map(Number);
+  t.deepEqual(offsets, [16, 24, 32, 40, 48, 52, 112]);
+
+  const { image } = await packProgram({
+    argv: ['busybox', 'echo', 'grüße'],
+    kernel,
+    env: { A: 'b=c' },
+    cwd: '/tmp',
+  });
+  const boot = bootOf(image);
+  t.is(boot.toString('latin1', 0, 8), 'LSBOOT1\0');
+  t.is(boot.length, 112);
+  const strings = segmentAt(image, Number(boot.readBigUInt64LE(40)));
+  t.deepEqual(strings.toString().split('\0'), [
+    ...['busybox', 'echo', 'grüße'],
+    ...['PATH=/usr/local/bin:/usr/bin:/bin', 'HOME=/root', 'LANG=C.UTF-8', 'LD_BIND_NOW=1', 'A=b=c'],
+    ...['/tmp', '/usr/bin/busybox', ''],
+  ]);
+  t.deepEqual([boot.readUInt32LE(48), boot.readUInt32LE(52)], [3, 5]);
+  const archive = Number(boot.readBigUInt64LE(16));
+  t.is(archive % (2 << 20), 0);
+  // The stand-in kernel's zeroed memory ends at 3.5 MiB.
+  t.true(archive >= 0x380000);
+  const end = Number(boot.readBigUInt64LE(40)) + strings.length;
+  t.is(Number(boot.readBigUInt64LE(32)), Math.ceil(end / 4096) * 4096);
+  for (const at of [8, 56, 64, 72, 80, 88, 96, 104])
+    t.is(boot.readBigUInt64LE(at), 0n, 'left to the monitor');
+});
+
+test('the same input gives the same bytes; another input others', async (t) => {
+  const directory = scratch(t);
+  const file = path.join(directory, 'data');
+  writeFileSync(file, 'hello');
+  const options = { argv: ['busybox', 'cat', '/data'], kernel, files: [{ host: file, guest: '/data' }] };
+  const first = await packProgram(options);
+  utimesSync(file, 1, 2);
+  const second = await packProgram(options);
+  t.true(Buffer.from(first.image).equals(second.image));
+  t.false(Buffer.from(first.image).equals((await packProgram({ ...options, env: { X: '1' } })).image));
+  writeFileSync(file, 'hellO');
+  t.not(inspectImage((await packProgram(options)).image).sha256, inspectImage(first.image).sha256);
+});
+
+test('cpio unpacks what was packed', async (t) => {
+  const directory = scratch(t);
+  const tree = path.join(directory, 'tree');
+  mkdirSync(path.join(tree, 'sub', 'empty'), { recursive: true });
+  for (const [name, text] of [
+    ['b', 'two\n'],
+    ['a', ''],
+    ['sub/ü', 'x'.repeat(4099)],
+  ] as const) {
+    writeFileSync(path.join(tree, name), text);
+  }
+  chmodSync(path.join(tree, 'b'), 0o640);
+  symlinkSync('sub/ü', path.join(tree, 'link'));
+  symlinkSync('/nowhere', path.join(tree, 'dangling'));
+  const { image, manifest } = await packProgram({
+    argv: ['/bin/busybox'],
+    kernel,
+    files: [{ host: tree, guest: '/t' }],
+  });
+  const archive = archiveOf(image);
+
+  const names = execFileSync('cpio', ['-t', '--quiet'], { input: archive, encoding: 'utf8' })
+    .trim()
+    .split('\n');
+  t.deepEqual(
+    names.map((name) => `/${name}`),
+    manifest.files.map((file) => file.path),
+  );
+  t.deepEqual(
+    [...names].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))),
+    names,
+  );
+  for (const name of [
+    'bin/busybox',
+    'dev',
+    'etc',
+    'proc',
+    'root',
+    't/sub/empty',
+    'tmp',
+    'usr',
+    'usr/bin',
+    'usr/bin/busybox',
+  ]) {
+    t.true(names.includes(name), name);
+  }
+  const out = path.join(directory, 'out');
+  mkdirSync(out);
+  execFileSync('busybox', ['cpio', '-idm'], {
+    cwd: out,
+    input: archive,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  execFileSync('diff', ['-r', '--no-dereference', tree, path.join(out, 't')]);
+  const listing = execFileSync('stat', ['-c', '%a %u %g %Y', 't/b', 'tmp', 'usr/bin/busybox'], {
+    cwd: out,
+    encoding: 'utf8',
+  });
+  t.deepEqual(listing.trim().split('\n'), [
+    '640 0 0 1577836800',
+    '1777 0 0 1577836800',
+    '755 0 0 1577836800',
+  ]);
+
+  const busybox = manifest.files.find((file) => file.path === '/usr/bin/busybox');
+  const unpacked = readFileSync(path.join(out, 'usr/bin/busybox'));
+  t.is(busybox?.sha256, createHash('sha256').update(unpacked).digest('hex'));
+  t.is(unpacked.length, readFileSync('/bin/busybox').length);
+  t.is(manifest.sites.replaced.length, 30);
+  for (const site of manifest.sites.replaced) {
+    const offset = Number(site.address) - 0x400000;
+    t.deepEqual(
+      [...unpacked.subarray(offset, offset + 2)],
+      [0xe6, site.instruction === 'cpuid' ? 0xc0 : 0xc1],
+    );
+  }
+});
+
+test('other programs among the files are patched, data is not', async (t) => {
+  const directory = scratch(t);
+  const code = makeProgram([0x0f, 0xa2, 0xc3]);
+  writeFileSync(path.join(directory, 'tool'), code, { mode: 0o755 });
+  writeFileSync(path.join(directory, 'data'), code, { mode: 0o644 });
+  const files = [
+    { host: directory, guest: '/d' },
+    { host: path.join(directory, 'tool'), guest: '/kept', patch: false },
+  ];
+  const { image, manifest } = await packProgram({ argv: ['busybox'], kernel, files });
+  const sites = manifest.sites.replaced.filter((site) => site.file !== '/usr/bin/busybox');
+  t.deepEqual(sites, [{ file: '/d/tool', address: '0x400000', instruction: 'cpuid' }]);
+  const hash = createHash('sha256').update(code).digest('hex');
+  const same = manifest.files.filter((file) => file.sha256 === hash).map((file) => file.path);
+  t.deepEqual(same, ['/d/data', '/kept']);
+  t.deepEqual(inspectImage(image).manifest, manifest);
+});
+
+test('patch and leave reach the program', async (t) => {
+  const { manifest } = await packProgram({ argv: ['busybox'], kernel });
+  const site = manifest.sites.replaced[0];
+  t.truthy(site);
+  const changed = await packProgram({ argv: ['busybox'], kernel, leave: [BigInt(site?.address ?? 0)] });
+  t.is(changed.manifest.sites.replaced.length, 29);
+  t.true(
+    changed.manifest.sites.left.some((left) => left.address === site?.address && /--leave/.test(left.reason)),
+  );
+  await t.throwsAsync(packProgram({ argv: ['busybox'], kernel, patch: [1n] }), {
+    code: 'ERR_LOCKSTEP_INVALID_ARGUMENT',
+  });
+});
+
+test('programs that cannot run say why', async (t) => {
+  const directory = scratch(t);
+  const put = (name: string, bytes: Uint8Array | string, mode = 0o755): string => {
+    writeFileSync(path.join(directory, name), bytes, { mode });
+    return path.join(directory, name);
+  };
+  const good = readFileSync('/bin/busybox');
+  const changed = (offset: number, value: number): Uint8Array => {
+    const copy = Buffer.from(good);
+    copy[offset] = value;
+    return copy;
+  };
+  const relocatable = path.join(directory, 'o.o');
+  writeFileSync(path.join(directory, 'o.c'), 'int f(void) { return 1; }');
+  execFileSync('gcc', ['-c', '-o', relocatable, path.join(directory, 'o.c')]);
+  chmodSync(relocatable, 0o755);
+  const cases: [string, RegExp][] = [
+    [put('text', 'just text'), /is not an ELF file/],
+    [put('empty', ''), /is empty/],
+    [put('script', '#!/bin/sh\necho\n'), /is a script \(#!\/bin\/sh\)/],
+    [put('magic', '\x7fELF'), /cut off/],
+    [put('arm', changed(18, 183)), /built for AArch64/],
+    [put('i386', Uint8Array.from([...changed(18, 3)].map((v, i) => (i === 4 ? 1 : v)))), /built for i386/],
+    [put('x32', changed(4, 1)), /32-bit/],
+    [put('big', changed(5, 2)), /big-endian/],
+    [put('cut', good.subarray(0, 100000)), /damaged or cut-off/],
+    [put('plain', good, 0o644), /no execute permission/],
+    ['/usr/bin/ls', /dynamic program .*ld-linux.*libc\.so\.6.*not supported yet; static ones .* are/],
+    ['/lib/x86_64-linux-gnu/libm.so.6', /shared library|no execute permission/],
+    [relocatable, /object or core file/],
+    ['/usr/bin/', /is not a file/],
+  ];
+  for (const [file, message] of cases) {
+    await t.throwsAsync(
+      packProgram({ argv: [file], kernel }),
+      { code: 'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE', message },
+      file,
+    );
+  }
+  for (const name of ['no-such-program-xyz', './no-such', '']) {
+    await t.throwsAsync(packProgram({ argv: [name], kernel }), { code: 'ERR_LOCKSTEP_PROGRAM_NOT_FOUND' });
+  }
+});
+
+test('a cut or garbled ELF file is an error of ours, never another', async (t) => {
+  const seed = Number(process.env.LOCKSTEP_SEED ?? Date.now() % 2 ** 31);
+  t.log(`seed ${seed}`);
+  let state = seed;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return (state >>> 8) % below;
+  };
+  const directory = scratch(t);
+  const file = path.join(directory, 'garbled');
+  const good = readFileSync('/sbin/ldconfig');
+  // Headers, section headers and .eh_frame are what is parsed.
+  const areas = [
+    [0, 1000],
+    [Number(good.readBigUInt64LE(40)), 37 * 64],
+    [0xd4158, 0x14000],
+  ] as const;
+  for (let i = 0; i < 60; i++) {
+    const bytes = Buffer.from(good);
+    const [start, size] = areas[i % areas.length] as readonly [number, number];
+    for (let n = 0; n < 20; n++) bytes[start + random(size)] = random(256);
+    writeFileSync(file, i % 4 === 3 ? bytes.subarray(0, random(bytes.length)) : bytes, { mode: 0o755 });
+    const error = await packProgram({ argv: [file], kernel }).then(
+      () => null,
+      (e: unknown) => e,
+    );
+    if (error !== null)
+      t.regex(String((error as { code?: string }).code), /^ERR_LOCKSTEP_/, String((error as Error).stack));
+  }
+});
+
+test('wrong options are refused', async (t) => {
+  const code = 'ERR_LOCKSTEP_INVALID_ARGUMENT';
+  const argv = ['busybox'];
+  await t.throwsAsync(packProgram({ argv: [], kernel }), { code });
+  for (const memoryMiB of [0, 3, 255, 2.5, -2, Number.NaN])
+    await t.throwsAsync(packProgram({ argv, kernel, memoryMiB }), { code });
+  await t.throwsAsync(packProgram({ argv, kernel, cwd: 'tmp' }), { code });
+  await t.throwsAsync(packProgram({ argv: ['busybox', 'a\0b'], kernel }), { code });
+  await t.throwsAsync(packProgram({ argv, kernel, env: { 'A=B': '' } }), { code });
+  await t.throwsAsync(packProgram({ argv, kernel, files: [{ host: '/dev/null' }] }), {
+    code,
+    message: /device/,
+  });
+  const twice = { host: '/etc/passwd', guest: '/a' };
+  await t.throwsAsync(packProgram({ argv, kernel, files: [twice, twice] }), { code, message: /twice/ });
+  await t.throwsAsync(packProgram({ argv, kernel, files: [twice, { host: '/etc/passwd', guest: '/a/b' }] }), {
+    code,
+  });
+  const missing = await t.throwsAsync(packProgram({ argv, kernel, files: [{ host: '/no/such' }] }), {
+    code: 'ERR_LOCKSTEP_SYSTEM',
+  });
+  t.like(missing, { errno: 2, syscall: 'stat' });
+  t.regex(missing?.message ?? '', /\/no\/such cannot be packed: it does not exist/);
+  for (const bad of [
+    new Uint8Array(0),
+    makeKernel('LSKERN2\0'),
+    makeKernel('LSKERN1\0', 2),
+    readFileSync('/bin/busybox'),
+  ]) {
+    await t.throwsAsync(packProgram({ argv, kernel: bad }), { code: 'ERR_LOCKSTEP_NOT_BUILT' });
+  }
+});
+
+test('what does not fit is refused with the size that would do', async (t) => {
+  const error = await t.throwsAsync(packProgram({ argv: ['busybox'], kernel, memoryMiB: 4 }), {
+    code: 'ERR_LOCKSTEP_IMAGE_TOO_LARGE',
+  });
+  const enough = Number(/at least (\d+) MiB/.exec((error as Error & { hint: string }).hint)?.[1]);
+  const { image } = await packProgram({ argv: ['busybox'], kernel, memoryMiB: enough });
+  t.is(inspectImage(image).memoryBytes, enough << 20);
+  await t.throwsAsync(packProgram({ argv: ['busybox'], kernel, memoryMiB: enough - 2 }), {
+    code: 'ERR_LOCKSTEP_IMAGE_TOO_LARGE',
+  });
+  await t.throwsAsync(
+    packProgram({ argv: ['busybox'], kernel, memoryMiB: 16, files: [{ host: '/usr/lib' }] }),
+    {
+      code: 'ERR_LOCKSTEP_IMAGE_TOO_LARGE',
+    },
+  );
+});
+
+test('an image with any byte changed or cut off is none', async (t) => {
+  const { image } = await packProgram({ argv: ['busybox'], kernel });
+  const info = inspectImage(image);
+  const zeroed = Buffer.from(image).fill(0, 40, 72);
+  t.is(info.sha256, createHash('sha256').update(zeroed).digest('hex'));
+  t.is(info.mode, 'program');
+  for (const segment of info.segments) t.is(segment.fileOffset % 4096, 0);
+  const code = 'ERR_LOCKSTEP_NOT_AN_IMAGE';
+  const places = [0, 7, 8, 12, 16, 24, 32, 36, 40, 71, 72, 80, 88, 500, 5000, image.length - 1];
+  for (const at of places) {
+    const copy = Buffer.from(image);
+    copy[at] = (copy[at] as number) ^ 0x10;
+    t.throws(() => inspectImage(copy), { code }, `byte ${at}`);
+  }
+  for (const length of [0, 1, 8, 71, 72, 4096, image.length - 1])
+    t.throws(() => inspectImage(image.subarray(0, length)), { code });
+});
+
+test('flat and ELF images', (t) => {
+  const bytes = Uint8Array.from([0xf4, 0xf4]);
+  const flat = inspectImage(
+    fromFlat({ bytes, mode: 'real', loadAddress: 0x1000, entry: 0x1001, memoryMiB: 4 }),
+  );
+  t.like(flat, {
+    mode: 'real',
+    entry: 0x1001,
+    memoryBytes: 4 << 20,
+    segments: [{ gpa: 0x1000, bytes: 2, fileOffset: 4096 }],
+  });
+  t.is(inspectImage(fromFlat({ bytes, mode: 'long', loadAddress: 0x200000 })).entry, 0x200000);
+
+  const elf = makeElf(0x7e0000100001, [
+    { vaddr: 0x7e0000100000, paddr: 0x100000, flags: 5, bytes },
+    {
+      vaddr: 0x7e0000200000,
+      paddr: 0x200000,
+      flags: 6,
+      bytes: Uint8Array.from([1, 2, 3]),
+      memoryBytes: 4096,
+    },
+  ]);
+  const long = inspectImage(fromElf({ bytes: elf }));
+  t.is(long.mode, 'long');
+  t.is(long.entry, 0x100001);
+  t.deepEqual(
+    long.segments.map(({ gpa, bytes: size }) => [gpa, size]),
+    [
+      [0x100000, 2],
+      [0x200000, 3],
+    ],
+  );
+
+  const code = 'ERR_LOCKSTEP_INVALID_ARGUMENT';
+  t.throws(() => fromFlat({ bytes: new Uint8Array(0), mode: 'real', loadAddress: 0 }), { code });
+  t.throws(() => fromFlat({ bytes, mode: 'real', loadAddress: 0x20000 }), { code, message: /above 0xffff/ });
+  t.throws(() => fromFlat({ bytes, mode: 'long', loadAddress: 0x1000, entry: 0x1002 }), { code });
+  t.throws(() => fromFlat({ bytes, mode: 'long', loadAddress: -1 }), { code });
+  t.throws(() => fromFlat({ bytes, mode: 'long', loadAddress: 256 << 20 }), {
+    code: 'ERR_LOCKSTEP_IMAGE_TOO_LARGE',
+  });
+  t.throws(() => fromElf({ bytes }), { code: 'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE' });
+});
+
+test('the decoder is loaded only when there is something to decode', (t) => {
+  const script = `
+    import { createRequire } from 'node:module'
+    import { findSites } from './lib/image/sites.ts'
+    import { parseElf } from './lib/image/elf.ts'
+    import { makeProgram } from './test/image-fixtures.ts'
+    const loaded = () => Object.keys(createRequire(import.meta.url).cache).some((name) => name.includes('iced-x86'))
+    findSites(parseElf(makeProgram([0xc3]), 'x'))
+    const before = loaded()
+    findSites(parseElf(makeProgram([0x0f, 0xa2, 0xc3]), 'x'))
+    console.log(before, loaded())`;
+  const root = new URL('..', import.meta.url).pathname;
+  const tsx = createRequire(import.meta.url).resolve('tsx');
+  const text = execFileSync(process.execPath, ['--import', tsx, '--input-type=module', '-e', script], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  t.is(text.trim(), 'false true');
+});
