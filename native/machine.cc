@@ -254,11 +254,22 @@ void Machine::run() {
     driver = recorder_.get();
   }
   RunLoop::Result result = run_loop_->run(*driver);
+  if (config_.mode == Mode::kShadow && !live_ && result.by_guest) wait_for_the_primary_to_end();
   MachineEnd end = describe_end(result);
   if (pair_ && live_ && end.reason != "fenced") pair_->finish(result.end, kFinishWaitMs);
   if (log_) log_->close();
   ended_ = true;
   listener_.on_ended(end);
+}
+
+// The guest has ended here too. Whether its last output has reached the world, only the primary knows.
+void Machine::wait_for_the_primary_to_end() {
+  RecordSource::Next next;
+  Record record;
+  do {
+    next = pair_->next(&record);
+  } while (next == RecordSource::Next::kRecord);
+  live_ = next == RecordSource::Next::kLive;
 }
 
 MachineEnd Machine::describe_end(const RunLoop::Result& result) const {

@@ -97,6 +97,7 @@ class Machine {
   void prepare_shadow();
   void build();
   void kick_at_random();
+  void wait_for_the_primary_to_end();
   void stop_pair();
   std::unique_ptr<Recorder> make_recorder(std::unique_ptr<FrameEncoder> encoder, RecordingClock clock);
   MachineEnd describe_end(const RunLoop::Result& result) const;

@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 
 /** What addGuestOptions() defines. */
 export interface GuestFlags {
@@ -72,20 +72,24 @@ export function environment(text: string, before: Record<string, string>): Recor
   return value === undefined ? before : { ...before, [name]: value };
 }
 
+function repeatable<T>(
+  flags: string,
+  description: string,
+  parse: (text: string, before: T) => T,
+  none: T,
+): Option {
+  return new Option(flags, `${description}; repeatable`).argParser(parse).default(none, 'none');
+}
+
 /** Which program, with what, in which machine. `machine: false`: only what an image holds. */
 export function addGuestOptions(command: Command, { machine = true } = {}): Command {
   command
-    .option('--file <host[:guest]>', 'a file or directory the guest sees; repeatable', packedFile, [])
-    .option('--env <k[=v]>', 'a variable of the guest; repeatable', environment, {})
+    .addOption(repeatable('--file <host[:guest]>', 'a file or directory the guest sees', packedFile, []))
+    .addOption(repeatable('--env <k[=v]>', 'a variable of the guest', environment, {}))
     .option('--cwd <path>', "the program's working directory in the guest")
     .option('--memory <MiB>', 'memory of the guest (default: 256)', whole)
-    .option(
-      '--patch <address>',
-      'replace this instruction although no way there was found; repeatable',
-      addresses,
-      [],
-    )
-    .option('--leave <address>', 'leave this instruction as it is; repeatable', addresses, []);
+    .addOption(repeatable('--patch <address>', 'replace this instruction in any case', addresses, []))
+    .addOption(repeatable('--leave <address>', 'leave this instruction as it is', addresses, []));
   if (!machine) return command;
   return command
     .option('--image <file>', 'start this image instead of a program')

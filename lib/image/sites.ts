@@ -207,7 +207,11 @@ function branches(bytes: Buffer, segment: ElfSegment, accept: (target: number) =
   const found: number[] = [];
   const bias = segment.vaddr - segment.offset;
   const end = segment.offset + segment.fileBytes;
+  // Within 16 MiB the highest byte of a displacement is 0 or ff: most look-alikes end there.
+  const isSmall = segment.fileBytes < 2 ** 24;
   for (let at = segment.offset; at + 5 <= end; at++) {
+    const highest = bytes[at + 4] as number;
+    if (isSmall && highest !== 0 && highest !== 0xff) continue;
     const byte = bytes[at] as number;
     if ((byte & 0xfe) !== 0xe8 && ((byte & 0xf0) !== 0x80 || bytes[at - 1] !== 0x0f)) continue;
     const target = at + 5 + bytes.readInt32LE(at + 1);

@@ -45,9 +45,8 @@ void Inbox::push(Input input) {
   if (data && input.bytes.empty()) return;
   std::lock_guard lock(mutex_);
   bytes_ += input.bytes.size();
-  const bool was_empty = queue_.empty();
-  if (was_empty || !merge(queue_.back(), input, kMergedBytesMax)) queue_.push_back(std::move(input));
-  if (was_empty) signal(event_fd_);
+  if (queue_.empty() || !merge(queue_.back(), input, kMergedBytesMax)) queue_.push_back(std::move(input));
+  signal(event_fd_);
 }
 
 size_t Inbox::room() const {
@@ -92,8 +91,8 @@ std::vector<Input> Inbox::take(const std::array<uint32_t, 4>& caps) {
       taken.push_back(std::move(input));
     }
   }
+  // What is left found no room: it is not news, and a waiting recorder must not spin over it.
   queue_ = std::move(left);
-  if (!queue_.empty()) signal(event_fd_);
   return taken;
 }
 

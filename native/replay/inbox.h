@@ -17,7 +17,7 @@ class Inbox {
   // Never blocks; feeders stop reading their own source while room() is 0.
   void push(Input input);
   size_t room() const;
-  // Readable while something is queued, or after wake().
+  // Readable when something was pushed since the last take(), or after wake().
   int fd() const { return event_fd_; }
   void wake();
   // Moves out what fits: at most caps[channel] bytes of data per channel (a longer input is split), eof

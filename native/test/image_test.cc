@@ -147,4 +147,3 @@ TEST(a_large_image_is_parsed_at_once) {
 }  // namespace
 }  // namespace lockstep::test
 
-int main() { return lockstep::test::run(); }

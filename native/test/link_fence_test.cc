@@ -258,4 +258,3 @@ TEST(a_stall_of_our_own_is_not_the_silence_of_the_peer) {
 }  // namespace
 }  // namespace lockstep::test
 
-int main() { return lockstep::test::run(); }

@@ -167,7 +167,9 @@ TEST(a_pair_runs_to_its_end_and_the_shadow_follows) {
   // The primary leaves, and the shadow does not take over.
   pair.primary.kill();
   Record record;
-  CHECK(pair.shadow.pair->next(&record) == RecordSource::Next::kEnd);
+  RecordSource::Next next;
+  while ((next = pair.shadow.pair->next(&record)) == RecordSource::Next::kRecord) {}
+  CHECK(next == RecordSource::Next::kEnd);
   CHECK(pair.shadow.time_of(PairNotice::kClaiming) == 0);
 }
 
@@ -181,17 +183,15 @@ TEST(two_hundred_primaries_die_and_nothing_is_lost_or_changed) {
     size_t at = below(6000);
     uint64_t deadline = clock_us() + 10'000'000;
     while (client.have_bytes() < at && !client.ended() && clock_us() < deadline) client.step(20);
-    bool was_over = client.ended();
     uint64_t killed_us = clock_us();
     pair.primary.kill();
     run_until(client, [&] { return client.ended(); });
+    CHECK(client.echoed() == text);
+    // A client that has heard the end does not come back for a shadow that has not.
+    if (client.generation() == 1) continue;
     pair.shadow.thread.join();
     CHECK(!pair.primary.failed && !pair.shadow.failed);
-    const Streams& winner = pair.shadow.guest->history();
-    CHECK(client.echoed() == text);
-    CHECK(client.have() == winner);
-    if (was_over) continue;
-    CHECK(pair.shadow.guest->live() && client.generation() == 2);
+    CHECK(client.have() == pair.shadow.guest->history() && pair.shadow.guest->live());
     if (uint64_t live_us = pair.shadow.time_of(PairNotice::kLive)) pauses.push_back(live_us - killed_us);
   }
   std::sort(pauses.begin(), pauses.end());
@@ -248,7 +248,7 @@ TEST(a_cut_link_leaves_exactly_one) {
     loser.thread.join();
     CHECK(!winner.failed && !loser.failed);
     CHECK(client.echoed() == text && client.have() == winner.guest->history());
-    CHECK(loser.time_of(PairNotice::kFenced) != 0);
+    run_until(client, [&] { return loser.time_of(PairNotice::kFenced) != 0; });
     (primary_live ? primaries : shadows)++;
     ::unlink(("/tmp/" + pair.options.pair_id + ".g1").c_str());
     ::unlink(("/tmp/" + pair.options.pair_id + ".g2").c_str());
@@ -314,6 +314,7 @@ TEST(a_slow_shadow_slows_the_primary_and_is_not_suspected) {
     auto s = pair.primary.pair->status();
     worst = std::max(worst, s.lsn_sent - s.lsn_executed);
   }
+  printf("# at most %llu events behind\n", static_cast<unsigned long long>(worst));
   CHECK(pair.primary.pair->status().is_protected && worst > 10 && worst < 300);
   pair.shadow.guest->execute_delay_us = 0;
   run_until(client, [&] { return client.ended(); });
@@ -333,7 +334,7 @@ TEST(a_console_that_nobody_reads_stops_the_guest_and_a_new_client_frees_it) {
     CHECK(deaf.have_bytes() < 4200);
   }
   TestClient client(pair.consoles(), text, 64);
-  run_until(client, [&] { return client.have_bytes() > 50'000; });
+  run_until(client, [&] { return client.have_bytes() > 20'000; });
   pair.primary.kill();
   run_until(client, [&] { return client.ended(); });
   CHECK(client.echoed() == text);
@@ -420,4 +421,3 @@ TEST(stop_frees_every_blocked_caller) {
 }  // namespace
 }  // namespace lockstep::test
 
-int main() { return lockstep::test::run(); }

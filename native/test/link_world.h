@@ -213,6 +213,10 @@ class TestClient {
   bool acknowledges = true;  // false: a reader that stands still
 
   void step(int timeout_ms) {
+    if (ended_) {
+      poll(nullptr, 0, 1);
+      return;
+    }
     std::vector<pollfd> fds;
     bool missing = false;
     for (Side& side : sides_) {

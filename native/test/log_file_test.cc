@@ -201,4 +201,3 @@ TEST(wrong_headers_are_named) {
 }  // namespace
 }  // namespace lockstep::test
 
-int main() { return lockstep::test::run(); }

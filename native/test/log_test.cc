@@ -258,4 +258,3 @@ TEST(what_follows_the_end_is_damage_that_repair_removes) {
 }  // namespace
 }  // namespace lockstep::test
 
-int main() { return lockstep::test::run(); }
