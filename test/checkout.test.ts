@@ -16,7 +16,7 @@ test('bindings.gyp lists every native source, and nothing else', (t) => {
     (name) => lists[name],
   );
   const there = readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(cc|c|S)$/.test(name) && !name.endsWith('_fuzz.cc'))
+    .filter((name) => /\.(cc|c|S)$/.test(name) && !name.includes('fuzz_'))
     .map((name) => join('native', name));
   t.deepEqual([...listed].sort(), there.sort());
 });

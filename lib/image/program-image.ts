@@ -10,7 +10,8 @@ import { kernelSegments } from './kernel.js';
 import { type ManifestSites, PACKER_VERSION, type ProgramManifest } from './manifest.js';
 import { applyPatches } from './patch.js';
 import { LS_BOOT_MAGIC, LS_GPA_BOOT } from './ports.js';
-import { describeSite, findSites, type SiteOptions } from './sites.js';
+import { findSitesCached } from './site-cache.js';
+import { describeSite, type SiteOptions } from './sites.js';
 
 const PAGE = 4096;
 const MIB = 1024 * 1024;
@@ -153,7 +154,7 @@ function patchProgram(
   choice: SiteOptions,
   sites: ManifestSites,
 ): Uint8Array {
-  const found = findSites(parseElf(bytes, file), choice);
+  const found = findSitesCached(parseElf(bytes, file), choice);
   const hex = (address: number): string => `0x${address.toString(16)}`;
   for (const site of found.replaced) {
     sites.replaced.push({ file, address: hex(site.address), instruction: describeSite(site) });
