@@ -20,13 +20,13 @@ export interface ConsoleClientOptions {
   signal?: AbortSignal;
 }
 
-/** No side answered for a while, and then one did. Times by CLOCK_MONOTONIC, in microseconds. */
+/** No side answered for a while, and then one did, and its first new output is here. Times by CLOCK_MONOTONIC, in microseconds. */
 export interface ConsolePause {
-  /** From the loss of the live side to the next one's first sign of life, in milliseconds. */
+  /** How long no side was live, in milliseconds: from `lostUs` to `welcomedUs`. */
   durationMs: number;
   lostUs: number;
   welcomedUs: number;
-  /** The first output that was new, or the first acknowledgement of new input. */
+  /** The first new output: later than `welcomedUs` also when the program had nothing to say. */
   resumedUs: number;
   /** The side that answers now, and its generation. */
   address: string;
@@ -42,6 +42,8 @@ export interface ConsoleClientEvents {
 }
 
 type Welcome = Extract<ServerMessage, { type: 'welcome' }>;
+/** What only the live side may say. */
+type LiveMessage = Exclude<ServerMessage, { type: 'welcome' | 'error' }>;
 
 /**
  * The console of a pair: its streams go on across takeovers with nothing lost, repeated or out of order.
@@ -168,9 +170,19 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
 
   #understand(side: Side, message: ServerMessage): void {
     if (this.#closing) return;
-    if (message.type === 'error') return this.#refused(side, message.code, message.text);
-    if (message.type === 'welcome') return this.#welcomed(side, message);
-    if (side !== this.#live) return;
+    switch (message.type) {
+      case 'error':
+        this.#refused(side, message.code, message.text);
+        break;
+      case 'welcome':
+        this.#welcomed(side, message);
+        break;
+      default:
+        if (side === this.#live) this.#heed(side, message);
+    }
+  }
+
+  #heed(side: Side, message: LiveMessage): void {
     switch (message.type) {
       case 'output':
         if (this.#channel(message.channel).receive(message.offset, message.bytes)) this.#resumed(side);
@@ -196,7 +208,8 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
     }
     // A side that was fenced off while it slept answers with an old generation: it is not the one.
     if (welcome.generation < this.#generation || (this.#pairId && welcome.pairId !== this.#pairId)) {
-      return side.reset();
+      side.reset();
+      return;
     }
     const previous = this.#live;
     if (previous && previous !== side) {
@@ -216,8 +229,8 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
 
   #refused(side: Side, code: string, text: string): void {
     // An address that another pair uses now may be ours again later.
-    if (code === 'ERR_LOCKSTEP_OTHER_PAIR') return side.reset();
-    this.#fail(new LockstepError(code as ErrorCode, text));
+    if (code === 'ERR_LOCKSTEP_OTHER_PAIR') side.reset();
+    else this.#fail(new LockstepError(code as ErrorCode, text));
   }
 
   #changed(side: Side, connected: boolean): void {
@@ -237,7 +250,7 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
     const { us: lostUs, welcomedUs } = this.#lost;
     this.#lost = undefined;
     const resumedUs = monotonicUs();
-    const durationMs = (resumedUs - lostUs) / 1000;
+    const durationMs = (welcomedUs - lostUs) / 1000;
     const { address } = side;
     this.emit('pause', { durationMs, lostUs, welcomedUs, resumedUs, address, generation: this.#generation });
   }

@@ -29,15 +29,25 @@ export function deferred<T>(): Deferred<T> {
   return self;
 }
 
+/** What Node's own functions reject with when their signal aborts. */
+class AbortError extends Error {
+  override readonly name = 'AbortError';
+  readonly code = 'ABORT_ERR';
+
+  constructor(signal: AbortSignal) {
+    super('The operation was aborted', { cause: signal.reason });
+  }
+}
+
 /** `promise`, or Node's AbortError as soon as `signal` says so. */
 export async function withSignal<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
   if (!signal) return promise;
-  signal.throwIfAborted();
   const aborted = deferred<never>();
-  const abort = () => aborted.reject(signal.reason);
+  const abort = () => aborted.reject(new AbortError(signal));
+  if (signal.aborted) abort();
   signal.addEventListener('abort', abort, { once: true });
   try {
-    return await Promise.race([promise, aborted.promise]);
+    return await Promise.race([aborted.promise, promise]);
   } finally {
     signal.removeEventListener('abort', abort);
   }

@@ -1,5 +1,4 @@
-import { fromNative, LockstepError } from './errors.js';
-import type { NativeMachine } from './native.js';
+import { LockstepError } from './errors.js';
 
 export interface GuestFile {
   name: string;
@@ -18,18 +17,7 @@ export function parseListing(bytes: Uint8Array): GuestFile[] {
   });
 }
 
-/** One control request: 'R'ead, 'L'ist or 'S'tat (native/guest/abi.h). */
-export async function readGuestFile(
-  machine: NativeMachine,
-  op: 'R' | 'L' | 'S',
-  path: string,
-): Promise<Uint8Array> {
-  if (!path.startsWith('/')) {
-    throw new LockstepError('ERR_LOCKSTEP_INVALID_ARGUMENT', `${path} is no absolute path of the guest`);
-  }
-  try {
-    return await machine.control(op.charCodeAt(0), path);
-  } catch (cause) {
-    throw fromNative(cause);
-  }
+export function requireAbsolute(path: string): void {
+  if (path.startsWith('/')) return;
+  throw new LockstepError('ERR_LOCKSTEP_INVALID_ARGUMENT', `${path} is no absolute path of the guest`);
 }

@@ -45,9 +45,17 @@ export class Image {
     return new Image(fromFlat(options), 'the image');
   }
 
-  /** Reads an image file and checks it. Throws ERR_LOCKSTEP_NOT_AN_IMAGE. */
+  /** Reads an image file and checks it. Throws ERR_LOCKSTEP_SYSTEM and ERR_LOCKSTEP_NOT_AN_IMAGE. */
   static async open(path: string): Promise<Image> {
-    return Image.fromBytes(await readFile(path), path);
+    const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
+      const { message, errno, syscall } = cause;
+      throw new LockstepError('ERR_LOCKSTEP_SYSTEM', `cannot read ${path}: ${message}`, {
+        cause,
+        errno,
+        syscall,
+      });
+    });
+    return Image.fromBytes(bytes, path);
   }
 
   /** Takes the bytes of an image file and checks them. Throws ERR_LOCKSTEP_NOT_AN_IMAGE. */

@@ -35,7 +35,8 @@ export type {
   ProgramManifest,
 } from './image/manifest.js';
 export { Image, type ImageProgramOptions } from './image.js';
-export { type Digest, Machine, type MachineStats, type Registers } from './machine.js';
+export { Machine } from './machine.js';
+export type { Digest, MachineStats, Registers } from './machine-state.js';
 export type {
   ChannelTarget,
   ConsoleOptions,

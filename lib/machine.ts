@@ -6,51 +6,13 @@ import { Channels, requireStream } from './channels.js';
 import { deferred, withSignal } from './deferred.js';
 import { DivergenceError, fromNotice, guarded, LockstepError } from './errors.js';
 import type { Ended, MachineEvents, MachineState } from './events.js';
-import { type GuestFile, parseListing, readGuestFile } from './guest-files.js';
+import { type GuestFile, parseListing, requireAbsolute } from './guest-files.js';
 import type { Image } from './image.js';
+import type { Digest, MachineStats, Registers } from './machine-state.js';
 import type { NativeConfig, NativeEnded, NativeMachine, NativeNotice } from './native.js';
 import { type ConsoleOptions, type MachineOptions, machineConfig } from './options.js';
 import { nameSyscalls } from './syscall-names.js';
 import { type TraceBatch, type TraceOptions, TraceQueue } from './trace.js';
-
-export type Registers = Record<string, bigint>;
-
-/** Hashes of a machine's state: equal digests, equal machines. */
-export interface Digest {
-  registers: string;
-  devices: string;
-  memory: string;
-}
-
-export interface MachineStats {
-  /** Device accesses since boot: the machine's position. */
-  accesses: number;
-  /** The last event's number. */
-  lsn: number;
-  /** Virtual time, in microseconds since 1970. */
-  timeUs: number;
-  /** Returns of KVM_RUN, and how many of them were kicks from outside. */
-  exits: number;
-  kicks: number;
-  interrupts: number;
-  dirtyPages: number;
-  systemCalls: number;
-  /** System calls answered ENOSYS because the guest kernel does not know them, by name. */
-  unknownSyscalls: Record<string, number>;
-  /** Recorded or replayed so far. */
-  events: number;
-  digests: number;
-  digestsChecked: number;
-  /** Console bytes that entered the machine. */
-  inputBytes: number;
-  /** The log: size of its file, and of what this machine put into it; event, input and digest bytes before compression. */
-  logFileBytes: number;
-  logFrames: number;
-  logFrameBytes: number;
-  logEventBytes: number;
-  logInputBytes: number;
-  logDigestBytes: number;
-}
 
 /** Hears every notice of the addon after the machine itself has. @internal */
 export type NoticeListener = (notice: NativeNotice) => void;
@@ -77,6 +39,8 @@ export class Machine extends EventEmitter<MachineEvents> {
   #state: MachineState = 'created';
   #trace: TraceQueue | undefined;
   #closing: Promise<void> | undefined;
+  #referenced = true;
+  #waiting = 0;
 
   /** Makes a machine from an image, without starting it. Nothing is recorded. */
   static async create(image: Image, options: MachineOptions & ConsoleOptions = {}): Promise<Machine> {
@@ -123,8 +87,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       throw new LockstepError('ERR_LOCKSTEP_STATE', `a machine that is ${this.#state} cannot be started`);
     }
     try {
-      signal?.throwIfAborted();
-      guarded(() => this.#native.start());
+      if (!signal?.aborted) guarded(() => this.#native.start());
       await withSignal(this.#running.promise, signal);
     } catch (error) {
       if (signal?.aborted) await this.close();
@@ -134,7 +97,7 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   /** Stops the guest at its next position. */
   pause(): Promise<void> {
-    return guarded(() => this.#native.pause());
+    return this.#awaited(() => this.#native.pause());
   }
 
   resume(): void {
@@ -152,14 +115,16 @@ export class Machine extends EventEmitter<MachineEvents> {
   }
 
   ref(): this {
-    this.#native.ref();
+    this.#referenced = true;
+    if (!this.#end.settled) this.#native.ref();
     this.#channels.ref();
     return this;
   }
 
   /** Lets the process end although the machine runs. */
   unref(): this {
-    this.#native.unref();
+    this.#referenced = false;
+    this.#settle();
     this.#channels.unref();
     return this;
   }
@@ -181,22 +146,22 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   /** A file's contents, as the guest has it now. Recorded machines log the request. */
   readFile(path: string): Promise<Uint8Array> {
-    return readGuestFile(this.#native, 'R', path);
+    return this.#control('R', path);
   }
 
   /** What a directory of the guest holds. */
   async listFiles(path: string): Promise<GuestFile[]> {
-    return parseListing(await readGuestFile(this.#native, 'L', path));
+    return parseListing(await this.#control('L', path));
   }
 
   /** What one path of the guest is. */
   async statFile(path: string): Promise<GuestFile> {
-    return parseListing(await readGuestFile(this.#native, 'S', path))[0] as GuestFile;
+    return parseListing(await this.#control('S', path))[0] as GuestFile;
   }
 
   /** Hashes registers, devices and all of memory at the next position. */
   digest(): Promise<Digest> {
-    return guarded(() => this.#native.digest());
+    return this.#awaited(() => this.#native.digest());
   }
 
   stats(): MachineStats {
@@ -248,6 +213,28 @@ export class Machine extends EventEmitter<MachineEvents> {
     return this.#native;
   }
 
+  async #control(op: 'R' | 'L' | 'S', path: string): Promise<Uint8Array> {
+    requireAbsolute(path);
+    return await this.#awaited(() => this.#native.control(op.charCodeAt(0), path));
+  }
+
+  /** What somebody waits for keeps the process alive, also when the machine itself does not or no longer. */
+  async #awaited<T>(call: () => Promise<T>): Promise<T> {
+    this.#waiting++;
+    this.#native.ref();
+    try {
+      return await guarded(call);
+    } finally {
+      this.#waiting--;
+      this.#settle();
+    }
+  }
+
+  #settle(): void {
+    const alive = this.#referenced && !this.#end.settled;
+    if (!alive && this.#waiting === 0) this.#native.unref();
+  }
+
   #understand(batch: NativeNotice[]): void {
     for (const notice of batch) {
       this.#take(notice);
@@ -291,11 +278,11 @@ export class Machine extends EventEmitter<MachineEvents> {
     }
     this.#channels.endInput();
     this.#trace?.end();
-    this.#native.unref();
+    this.#settle();
   }
 
   async #close(): Promise<void> {
-    await guarded(() => this.#native.close());
+    await this.#awaited(() => this.#native.close());
     this.#channels.endInput();
     this.#trace?.end();
     this.#state = 'closed';

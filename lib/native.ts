@@ -39,6 +39,8 @@ export interface NativeConfig {
   /** Fixed virtual time at boot in microseconds since the epoch: the host's clock is then never read. */
   fixedTimeUs?: number;
   digestEvery?: number;
+  /** The recording host, for people: stands in the log's header. */
+  host?: string;
   ttyFlags?: number;
   rows?: number;
   columns?: number;

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { cpus, release } from 'node:os';
 import { LockstepError } from './errors.js';
 import { checkMemory } from './image/image-file.js';
 import type { Image } from './image.js';
@@ -22,7 +23,7 @@ export interface ConsoleOptions {
 export interface MachineOptions {
   /** Guest memory in MiB, an even number. Default: what the image asks for. */
   memoryMiB?: number;
-  /** The CPU the guest sees: 'x86-64-v2', 'x86-64-v3', 'x86-64-v4'. Default: the highest this host has. */
+  /** The CPU the guest sees: 'x86-64-v2' or 'x86-64-v3'. Default: the highest this host has. */
   cpuModel?: string;
   /** What all randomness in the machine comes from: 32 bytes, or a number. Default: fresh from the host. */
   seed?: Uint8Array | number;
@@ -95,6 +96,7 @@ export function machineConfig(image: Image, options: MachineOptions): Omit<Nativ
     ttyFlags: (tty.stdin ? 1 : 0) | (tty.stdout ? 2 : 0) | (tty.stderr ? 4 : 0),
     rows,
     columns,
+    host: `${cpus()[0]?.model.trim() ?? 'unknown CPU'}, Linux ${release()}`,
     kicksPerSecond: kicks?.perSecond,
     kickSeed: kicks?.seed,
   };

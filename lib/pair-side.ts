@@ -2,7 +2,8 @@ import { EventEmitter } from 'node:events';
 import type { Arbiter } from './arbiter.js';
 import { parseAddress } from './console/address.js';
 import type { Ended, PairEvents, PairNoticeName } from './events.js';
-import { Machine, type MachineStats } from './machine.js';
+import { Machine } from './machine.js';
+import type { MachineStats } from './machine-state.js';
 import type { NativeConfig, NativeNotice, NativePairStatus } from './native.js';
 import { invalid } from './options.js';
 
@@ -81,7 +82,10 @@ export class PairSide extends EventEmitter<PairEvents> {
     return this.machine.start(options);
   }
 
-  /** Leaves the pair: the other side sees a plain loss and takes over, or goes on alone. Idempotent. */
+  /**
+   * Ends this side. When it is the live one the machine is over for both sides: a shadow takes over only from
+   * a side that is lost. A shadow that is closed leaves its primary to go on alone. Idempotent.
+   */
   close(): Promise<void> {
     return this.machine.close();
   }

@@ -1,7 +1,9 @@
 #include "control_port.h"
 
 #include <cerrno>
+#include <algorithm>
 #include <cstring>
+#include <random>
 
 #include "guest/abi.h"
 
@@ -16,6 +18,10 @@ struct ReplyHeader {
 }  // namespace
 
 constexpr size_t kPathMax = 4000;
+constexpr uint64_t kReplyMax = 1 << 30;
+
+// Ids begin anywhere: after a takeover the guest may still answer what the other side asked.
+ControlPort::ControlPort(Inbox& inbox) : inbox_(inbox), next_id_(std::random_device()()) {}
 
 void ControlPort::request(uint8_t op, const std::string& path, Reply reply) {
   std::unique_lock lock(mutex_);
@@ -35,23 +41,30 @@ void ControlPort::request(uint8_t op, const std::string& path, Reply reply) {
 
 void ControlPort::send_first() { inbox_.push({InputKind::kData, LS_CH_CONTROL, open_.front().bytes}); }
 
-void ControlPort::deliver(std::span<const uint8_t> bytes) {
+void ControlPort::deliver(std::span<const uint8_t> bytes, bool live) {
   std::unique_lock lock(mutex_);
   received_.insert(received_.end(), bytes.begin(), bytes.end());
-  ReplyHeader header;
-  while (received_.size() >= sizeof header) {
+  auto drop = [&](uint64_t n) { received_.erase(received_.begin(), received_.begin() + static_cast<ptrdiff_t>(n)); };
+  for (;;) {
+    uint64_t skipped = std::min<uint64_t>(skip_, received_.size());
+    drop(skipped);
+    skip_ -= skipped;
+    ReplyHeader header;
+    if (skip_ || received_.size() < sizeof header) return;
     std::memcpy(&header, received_.data(), sizeof header);
-    if (header.bytes > received_.size() - sizeof header) return;
-    auto first = received_.begin() + sizeof header, last = first + static_cast<ptrdiff_t>(header.bytes);
-    Bytes body(first, last);
-    received_.erase(received_.begin(), last);
-    // An answer to what was asked by another side before a takeover belongs to nobody.
-    if (open_.empty() || open_.front().id != header.id) continue;
+    bool ours = live && !open_.empty() && open_.front().id == header.id;
+    bool too_large = header.bytes > kReplyMax;
+    if (ours && !too_large && header.bytes > received_.size() - sizeof header) return;
+    drop(sizeof header);
+    skip_ = header.bytes;
+    if (!ours) continue;
+    Bytes body;
+    if (!too_large) body.assign(received_.begin(), received_.begin() + static_cast<ptrdiff_t>(header.bytes));
     Reply reply = std::move(open_.front().reply);
     open_.pop_front();
     if (!open_.empty()) send_first();
     lock.unlock();
-    reply(header.status, std::move(body));
+    reply(too_large ? -EFBIG : header.status, std::move(body));
     lock.lock();
   }
 }

@@ -45,7 +45,7 @@ class Machine::Outputs : public World {
   explicit Outputs(Machine& machine) : machine_(machine) {}
   bool output(uint8_t channel, uint64_t lsn, std::span<const uint8_t> bytes) override {
     if (channel == LS_CH_CONTROL) {
-      if (machine_.live_) machine_.control_port_.deliver(bytes);
+      machine_.control_port_.deliver(bytes, machine_.live_);
       return true;
     }
     if (machine_.pair_) return machine_.pair_->output(channel, lsn, bytes);
@@ -63,7 +63,6 @@ Machine::Machine(MachineConfig config, MachineListener& listener)
       stdout_(duplicate(config_.stdout_fd)),
       stderr_(duplicate(config_.stderr_fd)) {
   control_.on_pause = [this](bool paused) {
-    standing_ = paused;
     listener_.on_state(paused ? "paused" : "running");
   };
   switch (config_.mode) {
@@ -98,7 +97,8 @@ void Machine::prepare_origin() {
   LogHeader header;
   header.options = options_.serialise();
   header.image_sha256 = sha256(image_bytes_);
-  if (!config_.image_by_hash) header.image = image_bytes_;
+  // A shadow has nothing else to start from.
+  if (!config_.image_by_hash || config_.mode == Mode::kPrimary) header.image = image_bytes_;
   Bytes encoded = encode_log_header(header);
   if (!config_.log.empty()) log_ = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
   if (config_.mode != Mode::kPrimary) return;
@@ -128,7 +128,8 @@ void Machine::prepare_shadow() {
   Bytes encoded;
   auto on_frame = [this](std::span<const uint8_t> frame) {
     received_.decode(frame, 0);
-    if (!log_) return;
+    std::lock_guard lock(parts_mutex_);
+    if (!log_ || log_closed_) return;
     try {
       log_->append(frame);
     } catch (const Failure& failure) {
@@ -145,9 +146,15 @@ void Machine::prepare_shadow() {
     std::lock_guard lock(pair_mutex_);
     pair_ = std::move(pair);
   }
+  // stop() came while there was no pair to stop yet.
+  if (control_.stopping()) pair_->stop();
   LogHeader header;
   decode_log_header(encoded, &header);
-  if (!config_.log.empty()) log_ = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
+  if (!config_.log.empty()) {
+    auto log = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
+    std::lock_guard lock(parts_mutex_);
+    log_ = std::move(log);
+  }
   image_bytes_ = std::move(header.image);
   image_ = parse_image(image_bytes_);
   options_ = MachineOptions::parse(header.options);
@@ -157,8 +164,20 @@ void Machine::prepare_shadow() {
 
 // ---- the machine itself ---------------------------------------------------------------------------
 
+// Also of a log's header, which says what it likes.
+void Machine::check_memory() const {
+  constexpr uint64_t kUnit = 2 << 20;
+  // The page tables of the guest kernel's direct map have one page for each GiB, and end where the kernel begins.
+  constexpr uint64_t kMax = ((LS_GPA_KERNEL - LS_GPA_TABLES) / kPageBytes - 2) << 30;
+  uint64_t bytes = options_.memory_bytes;
+  if (bytes < kUnit || bytes % kUnit || bytes > kMax)
+    throw Failure("ERR_LOCKSTEP_MEMORY", "a machine cannot have " + std::to_string(bytes) + " bytes of memory",
+                  "give it a multiple of 2 MiB, up to " + std::to_string(kMax >> 30) + " GiB");
+}
+
 void Machine::build() {
   bool tracked = config_.mode != Mode::kRun;
+  check_memory();
   system_ = std::make_unique<KvmSystem>();
   vm_ = std::make_unique<KvmVm>(*system_);
   memory_ = std::make_unique<GuestMemory>(options_.memory_bytes);
@@ -182,7 +201,11 @@ void Machine::build() {
       [this]() -> Driver& {
         // Virtual time goes on from the last logged value; this host's own clock never enters.
         auto encoder = std::make_unique<FrameEncoder>(received_);
-        recorder_ = make_recorder(std::move(encoder), RecordingClock::following_host(run_loop_->progression().time_us));
+        auto recorder = make_recorder(std::move(encoder), make_clock(run_loop_->progression().time_us));
+        {
+          std::lock_guard lock(parts_mutex_);
+          recorder_ = std::move(recorder);
+        }
         recorder_->took_over(pair_->status().generation);
         live_ = true;
         return *recorder_;
@@ -194,6 +217,10 @@ std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> e
   return std::make_unique<Recorder>(Recorder::Parts{
       run_loop_->progression(), *inputs_, control_, *outputs_, clock, std::move(encoder), log_.get(), pair_.get(),
       [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); }});
+}
+
+RecordingClock Machine::make_clock(uint64_t start_us) const {
+  return options_.fixed_time_us ? RecordingClock::fixed(options_.fixed_time_us) : RecordingClock::following_host(start_us);
 }
 
 void Machine::start() {
@@ -228,8 +255,12 @@ void Machine::thread_main() {
     listener_.on_state("failed");
     listener_.on_failed(Failure("ERR_LOCKSTEP_INTERNAL", error.what(), "this is a defect of Lockstep: please report it"));
   }
-  ended_ = standing_ = true;
+  ended_ = true;
   if (kicker.joinable()) kicker.join();
+  // Whoever reads its output sees the end of it now, not only when the machine is closed.
+  stdin_ = Fd();
+  stdout_ = Fd();
+  stderr_ = Fd();
   stop_pair();
   if (tracer_) tracer_.reset();
   if (vcpu_) vcpu_->release_thread();
@@ -241,15 +272,18 @@ void Machine::run() {
   Driver* driver;
   if (log_source_ || config_.mode == Mode::kShadow) {
     RecordSource& source = log_source_ ? *log_source_ : *pair_;
-    replayer_ = std::make_unique<Replayer>(Replayer::Parts{run_loop_->progression(), source, log_source_ != nullptr,
-                                                           *outputs_, control_, *memory_, pair_.get(),
-                                                           config_.stop_at_event});
+    auto replayer = std::make_unique<Replayer>(Replayer::Parts{run_loop_->progression(), source, log_source_ != nullptr,
+                                                               *outputs_, control_, *memory_, pair_.get(),
+                                                               config_.stop_at_event});
+    std::lock_guard lock(parts_mutex_);
+    replayer_ = std::move(replayer);
     driver = replayer_.get();
   } else {
     if (pair_ && !pair_->wait_protected()) return listener_.on_ended({"closed", 0, "", {}});
-    auto clock = options_.fixed_time_us ? RecordingClock::fixed(options_.fixed_time_us) : RecordingClock::following_host(0);
     auto encoder = config_.mode == Mode::kRun ? nullptr : std::make_unique<FrameEncoder>();
-    recorder_ = make_recorder(std::move(encoder), clock);
+    auto recorder = make_recorder(std::move(encoder), make_clock(0));
+    std::lock_guard lock(parts_mutex_);
+    recorder_ = std::move(recorder);
     live_ = true;
     driver = recorder_.get();
   }
@@ -257,9 +291,16 @@ void Machine::run() {
   if (config_.mode == Mode::kShadow && !live_ && result.by_guest) wait_for_the_primary_to_end();
   MachineEnd end = describe_end(result);
   if (pair_ && live_ && end.reason != "fenced") pair_->finish(result.end, kFinishWaitMs);
-  if (log_) log_->close();
+  close_log();
   ended_ = true;
   listener_.on_ended(end);
+}
+
+// A shadow's pair may still be receiving when the machine is stopped.
+void Machine::close_log() {
+  std::lock_guard lock(parts_mutex_);
+  log_closed_ = true;
+  if (log_) log_->close();
 }
 
 // The guest has ended here too. Whether its last output has reached the world, only the primary knows.
@@ -310,9 +351,20 @@ kvm_regs Machine::registers() {
 
 kvm_sregs Machine::segments() { return vcpu_->sregs(); }
 
-Digest Machine::digest() { return run_loop_->digest(true, true); }
+Digest Machine::digest() {
+  if (!built_) throw Failure("ERR_LOCKSTEP_NOT_STARTED", "the shadow has no machine yet");
+  return run_loop_->digest(true, true);
+}
+
+bool Machine::write_memory(uint64_t gpa, std::span<const uint8_t> bytes) {
+  if (!memory_->write(gpa, bytes)) return false;
+  // The bytes may be page tables, of which KVM may hold a copy.
+  vm_->flush_page_tables();
+  return true;
+}
 
 void Machine::trace(bool exits, bool dirty_pages, size_t entries_max, Tracer::Flush flush) {
+  if (!built_) return;
   run_loop_->observe(nullptr);
   memory_->watch(nullptr);
   tracer_.reset();
@@ -337,12 +389,15 @@ void Machine::trace(bool exits, bool dirty_pages, size_t entries_max, Tracer::Fl
 
 Machine::Stats Machine::stats() const {
   Stats stats{};
-  if (!run_loop_) return stats;
+  if (!built_) return stats;
   stats.run = run_loop_->counts();
   stats.at = run_loop_->progression();
-  if (recorder_) stats.log = recorder_->counts();
-  if (log_) stats.log_file_bytes = log_->bytes();
-  if (replayer_) stats.digests_checked = replayer_->digests_checked();
+  {
+    std::lock_guard lock(parts_mutex_);
+    if (recorder_) stats.log = recorder_->counts();
+    if (log_) stats.log_file_bytes = log_->bytes();
+    if (replayer_) stats.digests_checked = replayer_->digests_checked();
+  }
   ls_kernel_header kernel{};
   if (image_.header.mode != static_cast<uint32_t>(StartMode::kProgram) || !memory_->load(LS_GPA_KERNEL, &kernel))
     return stats;

@@ -79,6 +79,7 @@ class Machine {
   kvm_sregs segments();
   GuestMemory& memory() { return *memory_; }
   Digest digest();
+  bool write_memory(uint64_t gpa, std::span<const uint8_t> bytes);  // false: out of bounds
   // Batches of at most `entries_max` to `flush`; 0 stops tracing.
   void trace(bool exits, bool dirty_pages, size_t entries_max, Tracer::Flush flush);
 
@@ -87,7 +88,7 @@ class Machine {
   std::optional<PairStatus> pair_status() const;
   bool built() const { return built_; }
   // Paused, or ended: registers and memory may be looked at from any thread.
-  bool standing() const { return standing_; }
+  bool standing() const { return ended_ || control_.parked(); }
 
  private:
   void thread_main();
@@ -95,10 +96,13 @@ class Machine {
   void prepare_origin();
   void prepare_replay();
   void prepare_shadow();
+  void check_memory() const;
   void build();
+  RecordingClock make_clock(uint64_t start_us) const;
   void kick_at_random();
   void wait_for_the_primary_to_end();
   void stop_pair();
+  void close_log();
   std::unique_ptr<Recorder> make_recorder(std::unique_ptr<FrameEncoder> encoder, RecordingClock clock);
   MachineEnd describe_end(const RunLoop::Result& result) const;
 
@@ -126,14 +130,16 @@ class Machine {
   std::unique_ptr<FdWorld> fd_world_;
   std::unique_ptr<Outputs> outputs_;
   std::unique_ptr<LogFileWriter> log_;
+  bool log_closed_ = false;
   std::unique_ptr<RecordSource> log_source_;
   FrameDecoder received_;  // a shadow's: what its own log goes on from
   std::shared_ptr<Pair> pair_;
   mutable std::mutex pair_mutex_;
+  mutable std::mutex parts_mutex_;  // log_, recorder_ and replayer_ come and go while stats() may look
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<Tracer> tracer_;
-  std::atomic<bool> live_{false}, ended_{false}, built_{false}, standing_{false};
+  std::atomic<bool> live_{false}, ended_{false}, built_{false};
   std::vector<uint64_t> traced_pages_;
   std::thread thread_;
 };

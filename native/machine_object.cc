@@ -50,13 +50,16 @@ MachineObject::MachineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
       throw;
     }
   });
-  napi_add_env_cleanup_hook(env, [](void* self) { static_cast<MachineObject*>(self)->shut_down(); }, this);
+  napi_add_env_cleanup_hook(env, environment_ends, this);
 }
 
 MachineObject::~MachineObject() {
-  napi_remove_env_cleanup_hook(Env(), [](void* self) { static_cast<MachineObject*>(self)->shut_down(); }, this);
+  napi_remove_env_cleanup_hook(Env(), environment_ends, this);
   shut_down();
 }
+
+// One function for both: a hook is removed only under the address it was added with.
+void MachineObject::environment_ends(void* self) { static_cast<MachineObject*>(self)->shut_down(); }
 
 void MachineObject::shut_down() {
   closed_ = true;
@@ -173,7 +176,7 @@ Napi::Value MachineObject::write_memory(const Napi::CallbackInfo& info) {
     Machine& machine = standing();
     if (mode_ != Mode::kRun)
       throw Failure("ERR_LOCKSTEP_RECORDED", "a write from outside would not be in the log", "write only to machines that are not recorded");
-    if (!machine.memory().write(info[0].As<Napi::Number>().Int64Value(), to_bytes(info[1])))
+    if (!machine.write_memory(info[0].As<Napi::Number>().Int64Value(), to_bytes(info[1])))
       throw Failure("ERR_LOCKSTEP_ADDRESS", "this range is outside the guest's memory of " + std::to_string(machine.memory().bytes()) + " bytes");
     return env.Undefined();
   });
@@ -184,7 +187,12 @@ Napi::Value MachineObject::digest(const Napi::CallbackInfo& info) {
   auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(info.Env()));
   Machine* machine = machine_.get();
   auto compute = [notices = notices_, deferred, machine] {
-    Digest digest = machine->digest();
+    Digest digest;
+    try {
+      digest = machine->digest();
+    } catch (const Failure& failure) {
+      return notices->call([deferred, failure](Napi::Env env) { deferred->Reject(js_failure(env, failure).Value()); });
+    }
     notices->call([deferred, digest](Napi::Env env) {
       Napi::Object object = Napi::Object::New(env);
       object["registers"] = hex_digest(env, digest.registers);
@@ -278,9 +286,13 @@ Napi::Value MachineObject::trace(const Napi::CallbackInfo& info) {
     limit = options.Get("limit").As<Napi::Number>().Uint32Value();
   }
   auto change = [machine, notices = notices_, on, exits, pages, limit] {
-    machine->trace(exits, pages, on ? limit : 0, [notices](std::vector<TraceEntry> entries, uint64_t dropped) {
-      notices->on_trace(std::move(entries), dropped);
-    });
+    try {
+      machine->trace(exits, pages, on ? limit : 0, [notices](std::vector<TraceEntry> entries, uint64_t dropped) {
+        notices->on_trace(std::move(entries), dropped);
+      });
+    } catch (const Failure& failure) {
+      notices->on_warning(failure.code, failure.what());
+    }
   };
   if (started_)
     machine->control().post(change);

@@ -37,6 +37,7 @@ class MachineObject : public Napi::ObjectWrap<MachineObject> {
   Machine& standing();
   // Stops and joins every thread. Also when the environment goes down with machines running.
   void shut_down();
+  static void environment_ends(void* self);
 
   std::shared_ptr<Notices> notices_;
   std::unique_ptr<Machine> machine_;

@@ -29,7 +29,9 @@ void Notices::push(Entry entry) {
   queue_.push_back(std::move(entry));
   // One call is under way for everything that is queued.
   if (queue_.size() == 1)
-    function_.NonBlockingCall([this](Napi::Env env, Napi::Function listener) { deliver(env, listener); });
+    function_.NonBlockingCall([self = shared_from_this()](Napi::Env env, Napi::Function listener) {
+      self->deliver(env, listener);
+    });
 }
 
 void Notices::deliver(Napi::Env env, Napi::Function listener) {

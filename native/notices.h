@@ -12,7 +12,7 @@
 
 namespace lockstep {
 
-class Notices : public MachineListener {
+class Notices : public MachineListener, public std::enable_shared_from_this<Notices> {
  public:
   Notices(Napi::Env env, Napi::Function listener);
   // The JavaScript thread. Nothing is delivered afterwards.

@@ -6,6 +6,10 @@
 
 namespace lockstep {
 
+namespace {
+constexpr uint64_t kShutdownAddress = 1;  // a HLT has 0
+}
+
 RunLoop::RunLoop(Parts parts)
     : parts_(std::move(parts)),
       board_(*this, parts_.memory, parts_.model, parts_.seed, parts_.has_exchange),
@@ -52,10 +56,11 @@ RunLoop::Result RunLoop::run(Driver& driver) {
   } else {
     stopped_ = true;
   }
-  while (!result_ && !stopped_) {
-    inject_pending();
+  // Asked before every run, the first too: a stop may have come before this thread could be kicked.
+  while (!result_ && !stopped_ && !parts_.control.stopping()) {
+    // After a kick or a full dirty ring the guest stands anywhere: what is pending waits for the next position.
+    if (std::exchange(at_position_, false)) inject_pending();
     handle(parts_.vcpu.run());
-    if (parts_.control.stopping() && !result_) stopped_ = true;
   }
   if (result_) {
     finish();
@@ -77,6 +82,8 @@ void RunLoop::handle(const Exit& exit) {
   } else if (std::holds_alternative<HaltExit>(exit)) {
     halt();
   } else if (std::holds_alternative<ShutdownExit>(exit)) {
+    // Counted, so that the end lies behind the last access and not at it, where an event may have its digest.
+    count({Space::kHalt, kShutdownAddress, 1, true, 0});
     end({0, 0, EndReason::kShutdown, 0}, "the guest stopped with a triple fault at " + hex(parts_.vcpu.regs().rip));
   } else if (auto* refused = std::get_if<EmulationExit>(&exit)) {
     std::string bytes;
@@ -112,6 +119,7 @@ void RunLoop::access(Access access, uint8_t* data, bool last) {
 }
 
 void RunLoop::count(const Access& access) {
+  at_position_ = true;
   at_.count(access);
   if (observer_) observer_(at_, access);
 }
@@ -173,7 +181,10 @@ void RunLoop::settle() {
     if (driver_->applied(at_.lsn) == Go::kStop) stopped_ = true;
   }
   if (closing_) stopped_ = true;
-  if (!stopped_ && parts_.control.poked()) parts_.control.serve();
+  if (stopped_ || !parts_.control.poked()) return;
+  // Whoever looks at the vCPU from another thread while this one serves finds nothing left to do on it.
+  parts_.vcpu.complete_access();
+  parts_.control.serve();
 }
 
 void RunLoop::maybe_digest() {
@@ -220,6 +231,12 @@ Digest RunLoop::digest(bool with_memory, bool whole) {
   return digest;
 }
 
+// What was written before anybody tracked it is up to date from here on.
+void RunLoop::set_dirty(DirtyTracker* dirty) {
+  parts_.dirty = dirty;
+  memory_digest_.update_all(parts_.memory);
+}
+
 void RunLoop::finish() {
   if (parts_.make_digests) {
     Digest last = digest(true, true);
@@ -230,7 +247,8 @@ void RunLoop::finish() {
 }
 
 void RunLoop::inject_pending() {
-  if (vectors_.empty() || !parts_.vcpu.interrupts_ready()) return;
+  if (vectors_.empty()) return;
+  // First, because some hosts end the shadow of an STI when the access is made, others when it is completed.
   parts_.vcpu.complete_access();
   if (!parts_.vcpu.interrupts_ready()) return;
   parts_.vcpu.inject(vectors_.front());

@@ -52,7 +52,7 @@ class RunLoop : public Sink {
   Board& board() { return board_; }
   // Registers, devices and memory as they stand; `whole` rehashes all of memory.
   Digest digest(bool with_memory, bool whole);
-  void set_dirty(DirtyTracker* dirty) { parts_.dirty = dirty; }
+  void set_dirty(DirtyTracker* dirty);
   void observe(AccessObserver observer) { observer_ = std::move(observer); }
 
   // ---- Sink
@@ -86,9 +86,11 @@ class RunLoop : public Sink {
   std::vector<uint8_t> vectors_;  // raised, not yet injected
   std::optional<Result> result_;
   bool entered_ = false;  // an event was applied at this position
+  bool at_position_ = false;  // the guest made an access since it was last entered
   bool closing_ = false;  // it was the last one
   bool stopped_ = false;
   RunCounts counts_;
-  AccessObserver observer_;};
+  AccessObserver observer_;
+};
 
 }  // namespace lockstep

@@ -47,6 +47,7 @@ export function missingBuildPackages() {
 export function missingDebianPackages(groups) {
   const wanted = groups.flatMap((group) => packages[group]);
   return wanted.filter((name) => {
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg's own format string
     const query = spawnSync('dpkg-query', ['-W', '-f', '${db:Status-Status}', name], { encoding: 'utf8' });
     return query.stdout?.trim() !== 'installed';
   });

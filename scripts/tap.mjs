@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 const RESULT = /^(not )?ok\b(.*)$/;
 const UNCOUNTED = /#\s*(skip|todo)\b/i;
 
-/** @returns {Promise<{passed: number, failed: number, status: number}>} */
+/** A run that takes longer than `timeout` ms is killed, and has failed. @returns {Promise<{passed: number, failed: number, status: number}>} */
 export async function runTap(command, args, options = {}) {
   const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = new Promise((resolve, reject) => {

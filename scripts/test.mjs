@@ -8,7 +8,7 @@ setUp({ groups: ['demo', 'test'], coreTests: true });
 
 const runs = [];
 const coreTest = join(root, 'build/Release/core_test');
-if (existsSync(coreTest)) runs.push(await runTap(coreTest, [], { cwd: root }));
+if (existsSync(coreTest)) runs.push(await runTap(coreTest, [], { cwd: root, timeout: 5 * 60_000 }));
 runs.push(
   await runTap(
     process.execPath,

@@ -174,7 +174,7 @@ test('connecting can be abandoned, and closing is idempotent', async (t) => {
   const pair = fakePair();
   t.teardown(pair.remove);
   const signal = AbortSignal.timeout(50);
-  await t.throwsAsync(ConsoleClient.connect({ addresses: pair.addresses, signal }), { name: 'TimeoutError' });
+  await t.throwsAsync(ConsoleClient.connect({ addresses: pair.addresses, signal }), { name: 'AbortError' });
   const { client } = await connected(t);
   await Promise.all([client.close(), client.close()]);
   await t.throwsAsync(client.ended, { code: 'ERR_LOCKSTEP_STATE' });

@@ -1,6 +1,7 @@
-import { chmodSync, rmSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
+import { chmodSync, lstatSync, rmSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { LockstepError } from '../errors.js';
 import type { Machine } from '../machine.js';
 
 /** One line of JSON each way: what `lockstep cp` says to a running machine. */
@@ -35,6 +36,18 @@ async function serve(machine: Machine, socket: Socket): Promise<void> {
   }
 }
 
+/** A socket that a killed process left behind would be in the way; one that somebody listens at is not ours. */
+async function removeStale(path: string): Promise<void> {
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return;
+  const socket = connect(path);
+  const code = await new Promise<string | undefined>((resolve) => {
+    socket.once('connect', () => resolve(undefined));
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
+  });
+  socket.destroy();
+  if (code === 'ECONNREFUSED') rmSync(path, { force: true });
+}
+
 /** Answers `lockstep cp` on a Unix socket that only this user can open. */
 export async function serveControl(path: string, machine: Machine): Promise<{ close(): Promise<void> }> {
   const sockets = new Set<Socket>();
@@ -43,10 +56,15 @@ export async function serveControl(path: string, machine: Machine): Promise<{ cl
     socket.once('close', () => sockets.delete(socket));
     void serve(machine, socket);
   });
+  await removeStale(path);
   const mask = process.umask(0o177);
   try {
     await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
+      server.once('error', (cause) =>
+        reject(
+          new LockstepError('ERR_LOCKSTEP_LISTEN', `cannot listen at ${path}: ${cause.message}`, { cause }),
+        ),
+      );
       server.listen(path, resolve);
     });
   } finally {

@@ -95,7 +95,7 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .option('--image <file>', 'start this image instead of a program')
     .option('--seed <n>', 'where all randomness comes from (default: the host)', whole)
     .option('--time <iso>', 'virtual time at boot; the host clock is then never read', date)
-    .option('--cpu <model>', 'CPU the guest sees: x86-64-v2, -v3 or -v4 (default: the highest here)')
+    .option('--cpu <model>', 'CPU the guest sees: x86-64-v2 or x86-64-v3 (default: the highest here)')
     .option('--control <socket>', 'listen here for `lockstep cp`');
 }
 

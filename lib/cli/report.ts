@@ -1,6 +1,6 @@
 import { DivergenceError, LockstepError } from '../errors.js';
 import type { Ended } from '../events.js';
-import type { MachineStats } from '../machine.js';
+import type { MachineStats } from '../machine-state.js';
 
 /** A message of Lockstep's own: stderr, never stdout, and nothing with --quiet. */
 export function say(flags: { quiet?: boolean }, message: string): void {
@@ -10,15 +10,20 @@ export function say(flags: { quiet?: boolean }, message: string): void {
 /** Prints why it failed; the status to exit with. */
 export function reportError(error: unknown): number {
   if (!(error instanceof LockstepError)) {
-    process.stderr.write(
-      `lockstep: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-    );
+    process.stderr.write(`lockstep: ${describeForeign(error)}\n`);
     return 125;
   }
   process.stderr.write(`lockstep: ${error.message}\n`);
   if (error instanceof DivergenceError) reportDivergence(error);
   if (error.hint) process.stderr.write(`  ${error.hint}\n`);
   return statusOfError(error);
+}
+
+/** What the system refused is the user's to see; anything else is a defect, and its stack tells where. */
+function describeForeign(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const refused = 'syscall' in error && 'errno' in error;
+  return refused ? error.message : (error.stack ?? error.message);
 }
 
 export function statusOfError(error: LockstepError): number {

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 
 const CTRL_C = 3;
@@ -30,7 +31,7 @@ export function attachTerminal(guest: Guest, stop: (status: number) => void): { 
   process.on('SIGTERM', onTerminate);
   process.stdout.on('resize', onResize);
 
-  if (raw) input.setRawMode(true);
+  if (raw) makeRaw(input);
   if (guest.stdin) feed(input, guest.stdin, raw ? watchKeys(() => stop(130)) : undefined);
 
   return {
@@ -45,6 +46,13 @@ export function attachTerminal(guest: Guest, stop: (status: number) => void): { 
       }
     },
   };
+}
+
+/** Raw both ways: the guest's own terminal makes CR LF of its line ends, and Node's raw mode would again. */
+function makeRaw(input: NodeJS.ReadStream): void {
+  input.setRawMode(true);
+  // Without stty there is one harmless CR too many. Leaving raw mode puts everything back as it was.
+  spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] });
 }
 
 function feed(input: Readable, to: Writable, watch?: (bytes: Buffer) => void): void {

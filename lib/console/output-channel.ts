@@ -43,6 +43,7 @@ export class OutputChannel extends Readable {
 
   /** Takes bytes that stand at `offset`; throws ERR_LOCKSTEP_CONSOLE_MISMATCH. True when some were new. */
   receive(offset: number, bytes: Buffer): boolean {
+    this.#started = true;
     if (offset > this.#received) {
       throw new LockstepError(
         'ERR_LOCKSTEP_CONSOLE_MISMATCH',

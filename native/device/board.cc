@@ -52,6 +52,7 @@ Want Board::want(const Access& access) {
   }
   if (!has_exchange_) {
     want.bare = true;
+    want.serial = serial_.room();
     want.time = want.time || clock_.armed();
   }
   return want;
@@ -64,7 +65,7 @@ void Board::apply(const Event& event) {
   }
   for (const Input& input : event.inputs) {
     if (input.kind == InputKind::kInterrupt) {
-      if (!input.bytes.empty()) sink_.raise(input.bytes[0]);
+      if (!has_exchange_ && !input.bytes.empty()) sink_.raise(input.bytes[0]);  // our kernel has no use for one
     } else if (has_exchange_) {
       exchange_.input(input);
     } else {

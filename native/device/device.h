@@ -29,7 +29,8 @@ struct Want {
   uint64_t deadline_us = UINT64_MAX;
   std::array<uint32_t, 4> room{};  // bytes of input each channel can take
   bool signals = false;    // signals, window sizes and hang-ups can be taken
-  bool bare = false;       // serial bytes and interrupts can be taken
+  bool bare = false;       // interrupts can be taken
+  uint32_t serial = 0;     // bytes the 16550 can take
 };
 
 // The outside, as a device sees it.

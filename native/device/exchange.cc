@@ -6,7 +6,7 @@
 namespace lockstep {
 
 namespace {
-constexpr uint32_t kOutputMax = 1 << 20;
+constexpr uint32_t kOutputMax = 1 << 20, kInputMax = 1 << 20;
 constexpr uint64_t field(size_t offset) { return LS_GPA_EXCHANGE + offset; }
 }  // namespace
 
@@ -71,7 +71,7 @@ Want Exchange::want(const Access& access) {
   if (want.wait && now.deadline_ns != UINT64_MAX) want.deadline_us = now.deadline_ns / 1000 + (now.deadline_ns % 1000 != 0);
   want.signals = true;
   for (uint8_t i = 0; i < LS_CHANNELS; i++)
-    if (memory_.contains(now.channel[i].in_gpa, now.channel[i].in_cap)) want.room[i] = now.channel[i].in_cap;
+    if (memory_.contains(now.channel[i].in_gpa, now.channel[i].in_cap)) want.room[i] = std::min(now.channel[i].in_cap, kInputMax);
   return want;
 }
 

@@ -15,6 +15,7 @@ class Serial : public Device {
   static constexpr uint8_t kVector = 0x24; // IRQ 4 on a PC remapped to 0x20
   static constexpr size_t kFifoMax = 4096; // more than the chip's 16: input is logged whole
   explicit Serial(Sink& sink) : sink_(sink) {}
+  uint32_t room() const { return static_cast<uint32_t>(kFifoMax - received_.size()); }
   void write(const Access& access) override;
   uint64_t read(const Access& access) override;
   Want want(const Access& access) override;

@@ -57,7 +57,7 @@ static bool emit(struct listing *list, const struct inode *inode, const char *na
 }
 
 static bool list_descriptors(struct listing *list, struct file *file) {
-    for (int fd = (int)file->offset - 2; (fd = descriptor_next(fd)) >= 0; fd++) {
+    for (int fd = (int)min_u64(file->offset - 2, FILES_MAX); (fd = descriptor_next(fd)) >= 0; fd++) {
         char name[12];
         int n = format(name, sizeof name, "%d", fd);
         if (!emit(list, file_get(fd)->inode, name, (size_t)n, (uint64_t)fd + 3)) return false;

@@ -37,6 +37,7 @@ static void save_vectors(uint8_t *area, uint32_t bytes) {
     *(uint32_t *)(area + 24) = 0x1f80; /* MXCSR */
     __asm__ volatile("xsave64 (%0)" ::"r"(area), "a"(boot->xcr0), "d"(0) : "memory");
     memset(area + 6, 0, 18); /* x87 opcode, instruction and data pointers */
+    *(uint32_t *)(area + 28) = 0xffff; /* the mask of MXCSR: some CPUs have a bit more */
     memset(area + LEGACY_BYTES - 48, 0, 48);
     *(uint64_t *)(area + LEGACY_BYTES) = boot->xcr0;
     struct _fpx_sw_bytes *software = (void *)(area + LEGACY_BYTES - sizeof *software);

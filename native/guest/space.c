@@ -110,7 +110,7 @@ void space_clear(void) {
 
 long sys_brk(uint64_t to) {
     uint64_t old = page_up(space.brk), new = page_up(to);
-    if (to < space.brk_start || new > MMAP_TOP) return (long)space.brk;
+    if (to < space.brk_start || to > MMAP_TOP) return (long)space.brk;
     if (new > old) {
         unsigned next = vma_index(old);
         if (next < space.count && areas[next].start < new + PAGE) return (long)space.brk;

@@ -20,6 +20,8 @@ int kick_signal() { return SIGRTMAX - 2; }
 }  // namespace
 
 KvmVcpu::KvmVcpu(const KvmVm& vm) {
+  if (!vm.system().extension(KVM_CAP_IMMEDIATE_EXIT))
+    throw Failure("ERR_LOCKSTEP_KVM_VERSION", "this host's KVM has no immediate_exit", "use a Linux kernel of 4.13 or later");
   fd_ = Fd(kvm_ioctl(vm.fd(), KVM_CREATE_VCPU, nullptr, "KVM_CREATE_VCPU"));
   run_bytes_ = vm.system().run_bytes();
   void* map = mmap(nullptr, run_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd(), 0);
@@ -64,7 +66,7 @@ void KvmVcpu::kick() {
 Exit KvmVcpu::run() {
   regs_fresh_ = false;
   access_pending_ = false;
-  if (ioctl(fd(), KVM_RUN, nullptr) < 0) {
+  if (!std::exchange(next_exit_waits_, false) && ioctl(fd(), KVM_RUN, nullptr) < 0) {
     int error = errno;
     if (error == EINTR || error == EAGAIN) {
       // The kick is still pending on this thread: take it, or the next run would return at once.
@@ -113,8 +115,9 @@ void KvmVcpu::complete_access() {
   run_->immediate_exit = 1;
   int result = ioctl(fd(), KVM_RUN, nullptr);
   run_->immediate_exit = 0;
-  if (result == 0) throw Failure("ERR_LOCKSTEP_KVM", "KVM_RUN with immediate_exit did not stop at once");
-  if (errno != EINTR) throw_system("ERR_LOCKSTEP_KVM", "KVM_RUN", "completing an access");
+  // An instruction that reads and then writes memory-mapped registers, a string of them, or a wide one.
+  if (result == 0) next_exit_waits_ = true;
+  else if (errno != EINTR) throw_system("ERR_LOCKSTEP_KVM", "KVM_RUN", "completing an access");
 }
 
 kvm_regs& KvmVcpu::regs() {
@@ -190,6 +193,8 @@ void KvmVcpu::set_cpuid(const std::vector<kvm_cpuid_entry2>& entries) {
 VcpuState KvmVcpu::state() const {
   VcpuState state;
   kvm_ioctl(fd(), KVM_GET_REGS, &state.regs, "KVM_GET_REGS");
+  // What regs_changed() announced reaches the vCPU only when it runs.
+  if (run_->kvm_dirty_regs & KVM_SYNC_X86_REGS) state.regs = run_->s.regs.regs;
   kvm_ioctl(fd(), KVM_GET_SREGS, &state.sregs, "KVM_GET_SREGS");
   kvm_ioctl(fd(), KVM_GET_XCRS, &state.xcrs, "KVM_GET_XCRS");
   kvm_ioctl(fd(), KVM_GET_XSAVE, state.xsave.data(), "KVM_GET_XSAVE");

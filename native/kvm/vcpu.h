@@ -39,13 +39,14 @@ class KvmVcpu {
   Exit run();
   // Any thread: the next or current run() returns InterruptedExit soon.
   void kick();
-  // Finishes a pending port or MMIO access, so that registers can be read, written or hashed.
+  // Finishes a pending port or MMIO access, so that registers can be read, written or hashed. When the rest of
+  // the instruction makes another access, that is what the next run() returns.
   void complete_access();
 
   // General registers as of the last exit; marks them for reload when `changed` is called.
   kvm_regs& regs();
   void regs_changed();
-  bool interrupts_ready() const { return run_->ready_for_interrupt_injection && run_->if_flag; }
+  bool interrupts_ready() const { return !next_exit_waits_ && run_->ready_for_interrupt_injection && run_->if_flag; }
   bool interrupt_flag() const { return run_->if_flag; }
   void inject(uint8_t vector);
 
@@ -65,6 +66,7 @@ class KvmVcpu {
   size_t run_bytes_ = 0;
   bool sync_regs_ = false;
   bool access_pending_ = false;
+  bool next_exit_waits_ = false;  // in run_, found by complete_access()
   bool regs_fresh_ = false;
   kvm_regs regs_{};
   std::mutex thread_mutex_;

@@ -8,7 +8,7 @@ namespace lockstep {
 
 namespace {
 constexpr uint32_t kFlushSlot = 31;
-constexpr uint64_t kFlushGpa = 0x3ff000000000ull;  // far above any RAM
+constexpr uint64_t kFlushGpa = 0x7ff0000000ull;    // above any RAM, within 39 bits, which is all some processors have
 constexpr uint64_t kTssGpa = 0xfffbd000;           // three pages VT-x wants for real mode
 }  // namespace
 

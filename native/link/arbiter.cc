@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "error.h"
+#include "fault_point.h"
 
 namespace lockstep {
 namespace {
@@ -18,14 +19,17 @@ namespace {
 void check_id(const std::string& id) {
   bool good = !id.empty() && id.size() <= 64;
   for (char c : id) good = good && (isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_');
-  if (!good) throw Failure("ERR_LOCKSTEP_PAIR_ID", "\"" + id + "\" is not an id: use letters, digits, - and _.");
+  if (!good)
+    throw Failure("ERR_LOCKSTEP_PAIR_ID", "\"" + id + "\" is not an id: use letters, digits, - and _.");
 }
 
 struct Descriptor {
   int fd;
   explicit Descriptor(int f) : fd(f) {}
   Descriptor(const Descriptor&) = delete;
-  ~Descriptor() { if (fd >= 0) ::close(fd); }
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
 };
 
 class FileArbiter final : public Arbiter {
@@ -50,12 +54,15 @@ class FileArbiter final : public Arbiter {
     std::string name = pair_id + ".g" + std::to_string(generation);
     std::string temporary = write_temporary(name, claim_id);
     if (temporary.empty()) return Claim::kUnreachable;
-    // link(2) is the compare-and-set: it makes the name with its whole contents, or fails. Over NFS its answer
-    // can be lost although it was done; the link count of our own file then tells.
+    // link(2) is the compare-and-set: it makes the name with its whole contents, or fails. Over NFS its
+    // answer can be lost although it was done; the link count of our own file then tells.
+    fault_point("claim-before-link");
     int result = ::link(temporary.c_str(), path(name).c_str());
     int error = result == 0 ? 0 : errno;
+    fault_point("claim-after-link");
     struct stat ours {};
-    if (result != 0 && error != EEXIST && ::stat(temporary.c_str(), &ours) == 0 && ours.st_nlink == 2) error = 0;
+    if (result != 0 && error != EEXIST && ::stat(temporary.c_str(), &ours) == 0 && ours.st_nlink == 2)
+      error = 0;
     ::unlink(temporary.c_str());
     if (error != 0 && error != EEXIST) return Claim::kUnreachable;
     // Read back even after success: what stands there is the truth, whatever we were told.

@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "fault_point.h"
+
 namespace lockstep {
 namespace {
 constexpr size_t kReadBytes = 128 * 1024;
@@ -40,7 +42,14 @@ void Connection::send(std::span<const uint8_t> bytes) {
   if (!bytes.empty() && !broken_) keep(bytes);
 }
 
-void Connection::send(std::span<const uint8_t> head, std::span<const uint8_t> body) {
+void Connection::send(std::span<const uint8_t> head, std::span<const uint8_t> body, const char* place) {
+  if (fault_due(place)) {
+    send(head);
+    send(body.first(body.size() / 2));
+    fault_strike();
+    send(body.subspan(body.size() / 2));
+    return;
+  }
   // One system call for the usual small message; a large body is worth a second call, not a copy.
   constexpr size_t kJoin = 16 * 1024;
   if (body.size() > kJoin) {

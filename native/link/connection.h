@@ -19,8 +19,8 @@ class Connection {
   // Writes what the socket takes now and keeps the rest in order. After an error everything is swallowed:
   // the reader sees the end of the stream and decides what it means.
   void send(std::span<const uint8_t> bytes);
-  // Two pieces as one message, without joining them first.
-  void send(std::span<const uint8_t> head, std::span<const uint8_t> body);
+  // Two pieces as one message, without joining them first. `place`: a fault point in the middle of the body.
+  void send(std::span<const uint8_t> head, std::span<const uint8_t> body, const char* place);
   void flush();
   size_t unsent() const { return out_.size() - out_start_; }
 

@@ -13,19 +13,39 @@
 namespace lockstep {
 
 constexpr uint32_t kConsoleVersion = 1;
-constexpr uint32_t kConsoleInputWindow = 64 * 1024;  // input bytes a client may send beyond what was acknowledged
-constexpr size_t kConsoleChunk = 64 * 1024;          // data bytes in one message
+constexpr uint32_t kConsoleInputWindow =
+    64 * 1024;                               // input bytes a client may send beyond what was acknowledged
+constexpr size_t kConsoleChunk = 64 * 1024;  // data bytes in one message
 constexpr size_t kConsoleMessageMax = kConsoleChunk + 1024;
 
 namespace console_message {
-struct ChannelOffset { uint8_t channel = 0; uint64_t offset = 0; };
+struct ChannelOffset {
+  uint8_t channel = 0;
+  uint64_t offset = 0;
+};
 // Client to server.
-struct Hello { uint32_t version = 0; std::string pair_id; std::vector<ChannelOffset> have; };
-struct OutputAck { uint8_t channel = 0; uint64_t offset = 0; };
-struct Input { uint64_t offset = 0; std::span<const uint8_t> bytes; };
-struct InputEof { uint64_t offset = 0; };
-struct Signal { uint8_t number = 0; };
-struct Window { uint16_t rows = 0, columns = 0; };
+struct Hello {
+  uint32_t version = 0;
+  std::string pair_id;
+  std::vector<ChannelOffset> have;
+};
+struct OutputAck {
+  uint8_t channel = 0;
+  uint64_t offset = 0;
+};
+struct Input {
+  uint64_t offset = 0;
+  std::span<const uint8_t> bytes;
+};
+struct InputEof {
+  uint64_t offset = 0;
+};
+struct Signal {
+  uint8_t number = 0;
+};
+struct Window {
+  uint16_t rows = 0, columns = 0;
+};
 // Server to client.
 struct Welcome {
   uint32_t version = 0;
@@ -35,10 +55,23 @@ struct Welcome {
   uint32_t input_window = 0;
   std::vector<ChannelOffset> output_start;
 };
-struct Output { uint8_t channel = 0; uint64_t offset = 0; std::span<const uint8_t> bytes; };
-struct InputAck { uint64_t offset = 0; bool eof = false; };
-struct Ended { uint8_t reason = 0; uint32_t status = 0; std::vector<ChannelOffset> totals; };
-struct Error { std::string code, text; };
+struct Output {
+  uint8_t channel = 0;
+  uint64_t offset = 0;
+  std::span<const uint8_t> bytes;
+};
+struct InputAck {
+  uint64_t offset = 0;
+  bool eof = false;
+};
+struct Ended {
+  uint8_t reason = 0;
+  uint32_t status = 0;
+  std::vector<ChannelOffset> totals;
+};
+struct Error {
+  std::string code, text;
+};
 }  // namespace console_message
 
 using ConsoleMessage =

@@ -14,8 +14,8 @@ namespace {
 }
 }  // namespace
 
-ConsoleServer::ConsoleServer(const std::string& address, std::string pair_id, OutputLedger& ledger, Inbox& inbox,
-                             InputKind input_kind)
+ConsoleServer::ConsoleServer(const std::string& address, std::string pair_id, OutputLedger& ledger,
+                             Inbox& inbox, InputKind input_kind)
     : listener_(std::make_unique<Listener>(address)),
       pair_id_(std::move(pair_id)),
       ledger_(ledger),
@@ -27,7 +27,8 @@ void ConsoleServer::add_to(std::vector<pollfd>* fds) const {
   for (const auto* c : {&client_, &newcomer_}) {
     if (!*c) continue;
     const Connection& connection = (*c)->connection;
-    fds->push_back({connection.fd(), static_cast<short>(POLLIN | (connection.unsent() > 0 ? POLLOUT : 0)), 0});
+    fds->push_back(
+        {connection.fd(), static_cast<short>(POLLIN | (connection.unsent() > 0 ? POLLOUT : 0)), 0});
   }
 }
 
@@ -128,8 +129,11 @@ void ConsoleServer::handle(const ConsoleMessage& message) {
   if (!client_->welcomed) broke("it spoke before WELCOME.");
   if (const auto* ack = std::get_if<OutputAck>(&message)) {
     if (!is_console_channel(ack->channel)) broke("it acknowledged a channel that it does not get.");
-    if (ack->offset > client_->sent[ack->channel]) broke("it acknowledged output that was not sent.");
-    ledger_.drop(ack->channel, ack->offset);
+    // After a takeover a client has more than we have made again so far. We send that all the same, for it to
+    // compare, and let go of it then.
+    uint64_t& acked = client_->acked[ack->channel];
+    acked = std::max(acked, ack->offset);
+    ledger_.drop(ack->channel, client_->arrived(ack->channel));
   } else if (const auto* input = std::get_if<console_message::Input>(&message)) {
     take_input(*input);
   } else if (const auto* eof = std::get_if<InputEof>(&message)) {
@@ -139,7 +143,8 @@ void ConsoleServer::handle(const ConsoleMessage& message) {
     inbox_.push({InputKind::kSignal, 0, {signal->number}});
   } else if (const auto* window = std::get_if<Window>(&message)) {
     uint16_t r = window->rows, c = window->columns;
-    inbox_.push({InputKind::kWindow, 0,
+    inbox_.push({InputKind::kWindow,
+                 0,
                  {static_cast<uint8_t>(r), static_cast<uint8_t>(r >> 8), static_cast<uint8_t>(c),
                   static_cast<uint8_t>(c >> 8)}});
   } else {
@@ -190,8 +195,10 @@ bool ConsoleServer::pump() {
       client.sent[channel] = std::max(client.sent[channel], ledger_.start(channel));
       auto bytes = ledger_.ready(channel, client.sent[channel], kConsoleChunk);
       if (bytes.empty()) break;
-      client.connection.send(output_head(channel, client.sent[channel], bytes.size()), bytes);
+      client.connection.send(output_head(channel, client.sent[channel], bytes.size()), bytes,
+                             generation_ > 1 ? "live-output" : "output");
       client.sent[channel] += bytes.size();
+      ledger_.drop(channel, client.arrived(channel));
       output_sent_ = true;
     }
   }

@@ -1,11 +1,12 @@
 // The server side of a pair's console: one client at a time, bytes with offsets both ways (README.md).
 //
-// A side that is not live accepts its client, reads its HELLO and keeps it waiting, so that going live costs no
-// connect. Knows nothing of links and fences; everything here runs under the pair's mutex.
+// A side that is not live accepts its client, reads its HELLO and keeps it waiting, so that going live costs
+// no connect. Knows nothing of links and fences; everything here runs under the pair's mutex.
 #pragma once
 
 #include <poll.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -30,7 +31,7 @@ class ConsoleServer {
   void serve(std::span<const pollfd> fds);
   struct Changes {
     bool connected = false, lost = false;
-    std::string why;       // of the loss, or empty
+    std::string why;  // of the loss, or empty
   };
   Changes take_changes();
 
@@ -60,9 +61,11 @@ class ConsoleServer {
     Connection connection;
     bool welcomed = false, end_sent = false;
     std::array<uint64_t, kOutputChannels> sent{};
+    std::array<uint64_t, kOutputChannels> acked{};  // may be ahead: received from the side before us
+    uint64_t arrived(uint8_t channel) const { return std::min(acked[channel], sent[channel]); }
   };
-  bool greet();             // the newcomer's HELLO; false: send it away
-  bool understand();        // the client's messages; false: it broke off
+  bool greet();       // the newcomer's HELLO; false: send it away
+  bool understand();  // the client's messages; false: it broke off
   void handle(const ConsoleMessage& message);
   void take_input(const console_message::Input& input);
   void take_input_end(uint64_t offset);

@@ -73,12 +73,12 @@ FenceStep fence_step(FenceState state, FenceEvent event) {
       if (event == Event::kClaimUnreachable && state.phase == Phase::kClaiming) {
         return back_off(state, Phase::kRetrying, 0);
       }
-      if (event == Event::kTimer && state.phase == Phase::kRetrying) return go(state, Phase::kClaiming, kClaim);
+      if (event == Event::kTimer && state.phase == Phase::kRetrying)
+        return go(state, Phase::kClaiming, kClaim);
       break;
     case Phase::kWon:
     case Phase::kFenced:
-    case Phase::kEnded:
-      break;
+    case Phase::kEnded: break;
   }
   return {state, lost ? static_cast<uint32_t>(kCloseLink) : 0u};
 }

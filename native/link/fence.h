@@ -8,8 +8,8 @@
 // Why it is safe. Output leaves a protected primary only when the shadow has acknowledged the log up to it.
 // A shadow stops acknowledging for good before it claims; so whatever the primary releases later was
 // acknowledged earlier, and is in the shadow's history. A primary without its shadow releases nothing
-// more until it has won the generation that the shadow was armed for; then the shadow can never win it. No step
-// depends on how long anything takes, so a paused side may wake at any time.
+// more until it has won the generation that the shadow was armed for; then the shadow can never win it. No
+// step depends on how long anything takes, so a paused side may wake at any time.
 #pragma once
 
 #include <cstdint>
@@ -30,13 +30,17 @@ enum class FencePhase : uint8_t {
 };
 
 enum class FenceEvent : uint8_t {
-  kShadowReady,      // and it has the log up to everything that was released
-  kArmRecorded, kArmUnreachable,
+  kShadowReady,  // and it has the log up to everything that was released
+  kArmRecorded,
+  kArmUnreachable,
   kArmedReceived,
-  kLinkLost, kSilence,
-  kClaimWon, kClaimLost, kClaimUnreachable,
+  kLinkLost,
+  kSilence,
+  kClaimWon,
+  kClaimLost,
+  kClaimUnreachable,
   kTimer,
-  kDiverged,         // this side's replay cannot be trusted any more
+  kDiverged,  // this side's replay cannot be trusted any more
   kEnded,
 };
 
@@ -45,17 +49,17 @@ enum FenceAction : uint32_t {
   kHoldOutput = 1,         // from now on only what was acknowledged may leave
   kStopAcknowledging = 2,  // for good
   kCloseLink = 4,
-  kGiveUp = 8,             // this side will never speak again
-  kReleaseAll = 16,        // everything may leave
+  kGiveUp = 8,       // this side will never speak again
+  kReleaseAll = 16,  // everything may leave
   kSendArmed = 32,
-  kStartTimer = 64,        // state.backoff_ms
-  kArm = 128,              // ask the arbiter, for generation + 1
-  kClaim = 256,            // ask the arbiter, for generation + 1
+  kStartTimer = 64,  // state.backoff_ms
+  kArm = 128,        // ask the arbiter, for generation + 1
+  kClaim = 256,      // ask the arbiter, for generation + 1
 };
 
 struct FenceState {
   FencePhase phase = FencePhase::kFollowing;
-  bool timer = false;      // running
+  bool timer = false;  // running
   uint64_t generation = 0;
   uint32_t backoff_ms = 0;
   bool operator==(const FenceState&) const = default;

@@ -74,16 +74,14 @@ void check_version(WireReader& r) {
   uint32_t version = r.u32();
   if (!r.good() || version == kLinkVersion) return;
   throw Failure("ERR_LOCKSTEP_LINK_VERSION",
-                "The other side speaks version " + std::to_string(version) + " of the link, this one version " +
-                    std::to_string(kLinkVersion) + ".",
+                "The other side speaks version " + std::to_string(version) +
+                    " of the link, this one version " + std::to_string(kLinkVersion) + ".",
                 "Run the same version of Lockstep on both sides.");
 }
 
 LinkMessage read(uint8_t type, WireReader& r) {
   switch (type) {
-    case 1:
-      check_version(r);
-      return Hello{r.text8()};
+    case 1: check_version(r); return Hello{r.text8()};
     case 2: {
       check_version(r);
       Header m;
@@ -158,7 +156,8 @@ Bytes encode_link(const LinkMessage& message) {
   if (type != kFrameType) w.u32(checksum(std::span(out).subspan(4)));
   size_t length = out.size() - 4;
   if (length > length_max(type)) {
-    throw Failure("ERR_LOCKSTEP_LINK_MESSAGE", "A message of " + std::to_string(length) + " bytes is too long.");
+    throw Failure("ERR_LOCKSTEP_LINK_MESSAGE",
+                  "A message of " + std::to_string(length) + " bytes is too long.");
   }
   for (int i = 0; i < 4; i++) out[static_cast<size_t>(i)] = static_cast<uint8_t>(length >> (8 * i));
   return out;
@@ -166,7 +165,8 @@ Bytes encode_link(const LinkMessage& message) {
 
 std::array<uint8_t, 5> frame_head(size_t frame_bytes) {
   if (frame_bytes == 0 || frame_bytes > kFrameBytesMax) {
-    throw Failure("ERR_LOCKSTEP_LINK_MESSAGE", "A frame of " + std::to_string(frame_bytes) + " bytes cannot be sent.");
+    throw Failure("ERR_LOCKSTEP_LINK_MESSAGE",
+                  "A frame of " + std::to_string(frame_bytes) + " bytes cannot be sent.");
   }
   auto length = static_cast<uint32_t>(frame_bytes + 1);
   return {static_cast<uint8_t>(length), static_cast<uint8_t>(length >> 8), static_cast<uint8_t>(length >> 16),

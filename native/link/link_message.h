@@ -2,8 +2,8 @@
 //
 //   message := u32 length of what follows, u8 type, fields, u32 checksum of type and fields
 //
-// All little-endian. A log frame goes without our checksum: it has its own. The parser believes nothing: it is
-// fuzzed, every length is bounded by type, and anything odd throws ERR_LOCKSTEP_LINK_DAMAGED.
+// All little-endian. A log frame goes without our checksum: it has its own. The parser believes nothing: it
+// is fuzzed, every length is bounded by type, and anything odd throws ERR_LOCKSTEP_LINK_DAMAGED.
 #pragma once
 
 #include <span>
@@ -20,20 +20,50 @@ constexpr size_t kHeaderDataBytesMax = 1u << 20;
 constexpr uint64_t kHeaderBytesMax = 4ull << 30;
 
 namespace link_message {
-struct Hello { std::string shadow_id; };                     // shadow -> primary, first
-struct Header { std::string pair_id; uint64_t generation = 0; uint64_t header_bytes = 0; };  // the answer
-struct HeaderData { std::span<const uint8_t> bytes; };       // the encoded log header, in pieces
-struct Refused { std::string why; };                         // the other answer
-struct Ready {};                                             // shadow: loaded, waiting for records
-struct Armed { uint64_t generation = 0; };                   // primary: you may claim this generation
-struct Frame { std::span<const uint8_t> bytes; };
-struct ProgressTo { Progress progress; };
-struct Released { uint8_t channel = 0; uint64_t offset = 0; };  // the console client has output up to here
-// LSNs; bytes of frames executed; and how many frames and progress messages arrived: the mark that commits output.
-struct Ack { uint64_t received = 0, executed = 0, executed_bytes = 0, mark = 0; };
-struct Heartbeat { uint64_t time_us = 0; bool is_reply = false; };  // a reply repeats the time it answers
-struct Diverged { std::string what; };                       // shadow: do not count on me any more
-struct Ended { uint8_t reason = 0; uint32_t status = 0; };   // primary: on purpose; shadow: understood
+struct Hello {
+  std::string shadow_id;
+};  // shadow -> primary, first
+struct Header {
+  std::string pair_id;
+  uint64_t generation = 0;
+  uint64_t header_bytes = 0;
+};  // the answer
+struct HeaderData {
+  std::span<const uint8_t> bytes;
+};  // the encoded log header, in pieces
+struct Refused {
+  std::string why;
+};                // the other answer
+struct Ready {};  // shadow: loaded, waiting for records
+struct Armed {
+  uint64_t generation = 0;
+};  // primary: you may claim this generation
+struct Frame {
+  std::span<const uint8_t> bytes;
+};
+struct ProgressTo {
+  Progress progress;
+};
+struct Released {
+  uint8_t channel = 0;
+  uint64_t offset = 0;
+};  // the console client has output up to here
+// LSNs; bytes of frames executed; and how many frames and progress messages arrived: the mark that commits
+// output.
+struct Ack {
+  uint64_t received = 0, executed = 0, executed_bytes = 0, mark = 0;
+};
+struct Heartbeat {
+  uint64_t time_us = 0;
+  bool is_reply = false;
+};  // a reply repeats the time it answers
+struct Diverged {
+  std::string what;
+};  // shadow: do not count on me any more
+struct Ended {
+  uint8_t reason = 0;
+  uint32_t status = 0;
+};  // primary: on purpose; shadow: understood
 }  // namespace link_message
 
 using LinkMessage =

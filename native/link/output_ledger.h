@@ -33,7 +33,8 @@ class OutputLedger {
   bool wait_for_room(std::unique_lock<std::mutex>& lock, size_t bytes, const std::function<bool()>& gave_up);
   void wake() { room_.notify_all(); }
 
-  // May leave once everything up to `mark` is safe; marks never decrease. What was dropped in advance is not kept.
+  // May leave once everything up to `mark` is safe; marks never decrease. What was dropped in advance is not
+  // kept.
   void append(uint8_t channel, uint64_t mark, std::span<const uint8_t> bytes);
   // Everything up to `mark` is safe. What was committed stays so when the limit falls.
   void set_limit(uint64_t mark);
@@ -50,10 +51,10 @@ class OutputLedger {
 
  private:
   struct Channel {
-    Bytes bytes;              // from `start - skipped`: dropped bytes are cut off lazily
+    Bytes bytes;  // from `start - skipped`: dropped bytes are cut off lazily
     size_t skipped = 0;
     uint64_t start = 0, committed = 0;
-    uint64_t dropped = 0;     // may exceed end()
+    uint64_t dropped = 0;  // may exceed end()
     uint64_t end() const { return start + bytes.size() - skipped; }
   };
   struct Entry {

@@ -54,8 +54,8 @@ std::unique_ptr<Pair> Pair::primary(PairOptions options, Bytes header, Inbox& in
 }
 
 std::unique_ptr<Pair> Pair::shadow(PairOptions options, Inbox& inbox, PairListener listener,
-                                   std::function<void(std::span<const uint8_t>)> on_frame, uint32_t connect_ms,
-                                   Bytes* header) {
+                                   std::function<void(std::span<const uint8_t>)> on_frame,
+                                   uint32_t connect_ms, Bytes* header) {
   PairImpl::Joined joined = PairImpl::join(&options, connect_ms, header);
   auto pair = std::make_unique<PairImpl>(std::move(options), inbox, std::move(listener), std::move(on_frame),
                                          std::move(joined));
@@ -121,7 +121,9 @@ void PairImpl::claim_first_generation() {
 }
 
 // Solo and won are the only phases in which nobody else could claim what comes next.
-bool PairImpl::is_held() const { return fence_.phase != FencePhase::kSolo && fence_.phase != FencePhase::kWon; }
+bool PairImpl::is_held() const {
+  return fence_.phase != FencePhase::kSolo && fence_.phase != FencePhase::kWon;
+}
 
 bool PairImpl::output(uint8_t channel, uint64_t, std::span<const uint8_t> bytes) {
   Lock lock(mutex_);

@@ -17,8 +17,8 @@
 #include <optional>
 #include <thread>
 
-#include "link/console_server.h"
 #include "link/connection.h"
+#include "link/console_server.h"
 #include "link/fence.h"
 #include "link/link_message.h"
 #include "link/output_ledger.h"
@@ -69,7 +69,7 @@ class PairImpl final : public Pair {
 
   // ---- pair.cc
   bool is_over() const { return stopped_ || fence_.phase == FencePhase::kFenced; }
-  bool is_held() const;           // output waits for acknowledgements, or for the fence
+  bool is_held() const;  // output waits for acknowledgements, or for the fence
   void commit_input();
   void pump_console();
   void finish_link(Lock& lock, const End& end, uint64_t deadline_us);
@@ -86,7 +86,7 @@ class PairImpl final : public Pair {
   void went_alone();
   void note(PairNotice notice, std::string detail = {});
   void tell_listener(Lock& lock);
-  void wake();                    // any thread
+  void wake();  // any thread
 
   // ---- pair_primary.cc
   void accept_link();
@@ -106,14 +106,16 @@ class PairImpl final : public Pair {
   uint64_t executed_bytes();
   bool reading_is_paused() const { return queue_bytes_ > 2 * options_.lag_bytes_max + (1u << 20); }
 
-  void send_link(const LinkMessage& message) { if (link_) link_->send(encode_link(message)); }
+  void send_link(const LinkMessage& message) {
+    if (link_) link_->send(encode_link(message));
+  }
 
   PairOptions options_;
-  const bool is_primary_;         // as it started
-  const Bytes header_;            // primary
+  const bool is_primary_;  // as it started
+  const Bytes header_;     // primary
   Inbox& inbox_;
   const PairListener listener_;
-  const OnFrame on_frame_;        // shadow; loop thread only
+  const OnFrame on_frame_;  // shadow; loop thread only
   const std::string claim_id_ = random_id();
   std::string shadow_id_;
   int wake_fd_ = -1;
@@ -122,44 +124,48 @@ class PairImpl final : public Pair {
   mutable std::mutex mutex_;
   std::condition_variable changed_;  // anything a blocked caller may wait for, but room for output
   bool stopped_ = false;
-  bool role_live_;                // faces the world: a primary, or a shadow whose claim was won
+  bool role_live_;  // faces the world: a primary, or a shadow whose claim was won
   FenceState fence_;
   ArbiterWork work_ = ArbiterWork::kNone;
-  uint64_t retry_at_us_ = 0;      // 0: no timer
+  uint64_t retry_at_us_ = 0;  // 0: no timer
   OutputLedger ledger_;
   std::optional<ConsoleServer> console_;
   std::vector<PairEvent> notices_;
   bool awaiting_first_output_ = false;
-  bool peer_ended_ = false;       // shadow: the primary ended on purpose; primary: the shadow understood that
+  bool peer_ended_ = false;  // shadow: the primary ended on purpose; primary: the shadow understood that
 
   // The link. The pointer is set and reset by the loop thread, which alone reads from it.
   std::unique_ptr<Listener> link_listener_;
   std::unique_ptr<Connection> link_;
-  bool joined_ = false;           // the header was sent: what follows are frames
+  bool joined_ = false;  // the header was sent: what follows are frames
   bool peer_ready_ = false;
   SilenceWatch silence_;
-  uint64_t asked_us_ = 0;         // how long the loop meant to sleep; loop thread only
+  uint64_t asked_us_ = 0;  // how long the loop meant to sleep; loop thread only
   uint64_t heartbeat_at_us_ = 0, sent_at_us_ = 0;
   double round_trip_us_ = 0;
 
   // Primary. Marks count frames and progress messages sent to the shadow.
-  bool started_ = false;           // the machine runs: too late for a shadow to join
+  bool started_ = false;  // the machine runs: too late for a shadow to join
   bool was_protected_ = false;
   uint64_t lsn_sent_ = 0, lsn_acked_ = 0, lsn_executed_ = 0;
   uint64_t mark_sent_ = 0, mark_acked_ = 0;
   uint64_t log_bytes_ = 0, executed_bytes_ = 0;
-  uint64_t free_mark_ = 0, free_lsn_ = 0;  // what left while nothing was held: a shadow needs it before it is armed
+  uint64_t free_mark_ = 0,
+           free_lsn_ = 0;  // what left while nothing was held: a shadow needs it before it is armed
   std::array<uint64_t, kOutputChannels> released_sent_{};
-  struct LoggedInput { uint64_t lsn, bytes; bool eof; };
+  struct LoggedInput {
+    uint64_t lsn, bytes;
+    bool eof;
+  };
   std::deque<LoggedInput> logged_input_;
 
   // Shadow.
-  FrameDecoder decoder_;          // loop thread only
+  FrameDecoder decoder_;  // loop thread only
   bool acknowledging_ = true;
   bool told_ready_ = false;
   std::deque<Record> queue_;
   size_t queue_bytes_ = 0;
-  std::deque<Record> batch_;      // vCPU thread only: taken from the queue at once, handed out one by one
+  std::deque<Record> batch_;       // vCPU thread only: taken from the queue at once, handed out one by one
   std::atomic<bool> halt_{false};  // stopped or fenced, for the vCPU thread between batches
   uint64_t lsn_received_ = 0, mark_received_ = 0, log_offset_ = 0;
   uint64_t input_received_ = 0;
@@ -167,8 +173,10 @@ class PairImpl final : public Pair {
   std::atomic<uint64_t> executed_lsn_{0};
   std::atomic<bool> ack_wanted_{false};
   std::atomic<uint64_t> ack_at_lsn_{UINT64_MAX};  // the primary should hear at once when this was executed
-  struct FrameEnd { uint64_t lsn, bytes; };
-  std::deque<FrameEnd> frame_ends_;               // received, not yet executed
+  struct FrameEnd {
+    uint64_t lsn, bytes;
+  };
+  std::deque<FrameEnd> frame_ends_;  // received, not yet executed
   link_message::Ack last_ack_;
 };
 

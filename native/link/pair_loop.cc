@@ -1,5 +1,5 @@
-// The pair's own thread: one poll(2) loop that sleeps until something happens. It reads both sockets, keeps the
-// timers, and carries out what the fence decides.
+// The pair's own thread: one poll(2) loop that sleeps until something happens. It reads both sockets, keeps
+// the timers, and carries out what the fence decides.
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "error.h"
+#include "fault_point.h"
 #include "link/pair_impl.h"
 
 namespace lockstep {
@@ -115,8 +116,8 @@ void PairImpl::timers() {
   uint64_t now = now_us();
   uint64_t heartbeat_us = uint64_t{options_.heartbeat_ms} * 1000;
   if (link_ && silence_.silent(now, asked_us_)) {
-    fence(FenceEvent::kSilence, "Nothing was heard from the other side for " + std::to_string(options_.silence_ms) +
-                                    " ms.");
+    fence(FenceEvent::kSilence,
+          "Nothing was heard from the other side for " + std::to_string(options_.silence_ms) + " ms.");
   }
   if (link_ && joined_ && now >= heartbeat_at_us_) {
     heartbeat_at_us_ = now + heartbeat_us;
@@ -140,8 +141,8 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
   const FencePhase before = fence_.phase;
   auto [after, actions] = fence_step(fence_, event);
   fence_ = after;
-  bool watched = before == FencePhase::kProtected || before == FencePhase::kArmed ||
-                 before == FencePhase::kFollowing;
+  bool watched =
+      before == FencePhase::kProtected || before == FencePhase::kArmed || before == FencePhase::kFollowing;
   if ((event == FenceEvent::kLinkLost || event == FenceEvent::kSilence) && watched) {
     note(PairNotice::kSuspected, why);
   }
@@ -156,13 +157,15 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
   }
   if (event == FenceEvent::kClaimLost) note(PairNotice::kClaimLost);
   if (actions & kGiveUp) {
-    note(PairNotice::kFenced, before == FencePhase::kFollowing ? "The primary was lost before this side was armed."
-                                                               : std::string());
+    note(PairNotice::kFenced, before == FencePhase::kFollowing
+                                  ? "The primary was lost before this side was armed."
+                                  : std::string());
     halt_ = true;  // the loop closes the console: descriptors it may be polling are its own to close
     ledger_.wake();
   }
   if (actions & kReleaseAll) {
     if (fence_.phase == FencePhase::kWon) {
+      fault_point("claim-won");
       went_alone();
     } else {
       ledger_.set_limit(OutputLedger::kAll);
@@ -174,7 +177,8 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
     was_protected_ = true;
     send_link(link_message::Armed{fence_.generation + 1});
   }
-  if (before != fence_.phase && (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArmed)) {
+  if (before != fence_.phase &&
+      (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArmed)) {
     note(PairNotice::kArmed);
   }
   if (actions & kStartTimer) retry_at_us_ = now_us() + uint64_t{fence_.backoff_ms} * 1000;
@@ -230,8 +234,8 @@ void PairImpl::work_for_arbiter(Lock& lock) {
 }
 
 void PairImpl::note(PairNotice notice, std::string detail) {
-  notices_.push_back({notice, now_us(), is_primary_ || role_live_ ? lsn_sent_ : lsn_received_, fence_.generation,
-                      std::move(detail)});
+  notices_.push_back({notice, now_us(), is_primary_ || role_live_ ? lsn_sent_ : lsn_received_,
+                      fence_.generation, std::move(detail)});
 }
 
 void PairImpl::tell_listener(Lock& lock) {

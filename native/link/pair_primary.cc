@@ -1,5 +1,6 @@
 // Speaking to a shadow: frames out, acknowledgements in, and arming it.
 #include "error.h"
+#include "fault_point.h"
 #include "link/pair_impl.h"
 
 namespace lockstep {
@@ -20,8 +21,8 @@ void PairImpl::frame(std::span<const uint8_t> frame, uint64_t lsn) {
     return is_over() || !joined_ || !is_primary_ || log_bytes_ - executed_bytes_ <= options_.lag_bytes_max;
   };
   if (!may_go_on()) {
-    note(PairNotice::kSlowed, "The shadow is more than " + std::to_string(options_.lag_bytes_max) +
-                                  " bytes of log behind.");
+    note(PairNotice::kSlowed,
+         "The shadow is more than " + std::to_string(options_.lag_bytes_max) + " bytes of log behind.");
     wake();
     changed_.wait(lock, may_go_on);
   }
@@ -31,7 +32,7 @@ void PairImpl::frame(std::span<const uint8_t> frame, uint64_t lsn) {
   mark_sent_++;
   if (!joined_ || is_over()) return;
   bool was_empty = link_->unsent() == 0;
-  link_->send(head, frame);
+  link_->send(head, frame, "link-write");
   if (was_empty && link_->unsent() > 0) wake();
 }
 
@@ -119,15 +120,18 @@ void PairImpl::acknowledged(const Ack& ack) {
   lsn_executed_ = std::max(lsn_executed_, ack.executed);
   executed_bytes_ = std::max(executed_bytes_, ack.executed_bytes);
   if (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArming) {
+    fault_point("ack-received");
     ledger_.set_limit(mark_acked_);
     commit_input();
     pump_console();
+    fault_point("ack-used");
   }
   try_to_arm();
   changed_.notify_all();
 }
 
-// A shadow may only be armed once it has the log behind everything that was released while nobody waited for it.
+// A shadow may only be armed once it has the log behind everything that was released while nobody waited for
+// it.
 void PairImpl::try_to_arm() {
   if (is_primary_ && peer_ready_ && fence_.phase == FencePhase::kSolo && mark_acked_ >= free_mark_ &&
       lsn_acked_ >= free_lsn_) {

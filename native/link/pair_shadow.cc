@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "error.h"
+#include "fault_point.h"
 #include "link/pair_impl.h"
 
 namespace lockstep {
@@ -115,8 +116,8 @@ RecordSource::Next PairImpl::next(Record* record) {
   return Next::kRecord;
 }
 
-// On the replayer's hot path, so without the lock: the loop looks when it next acknowledges, and is woken only
-// when the primary may be waiting for the news.
+// On the replayer's hot path, so without the lock: the loop looks when it next acknowledges, and is woken
+// only when the primary may be waiting for the news.
 void PairImpl::executed(uint64_t lsn) {
   executed_lsn_ = lsn;
   if (lsn < ack_at_lsn_) return;
@@ -153,7 +154,8 @@ void PairImpl::handle_from_primary(Lock& lock, const LinkMessage& message) {
     if (link_->unsent() == 0) send_link(Heartbeat{beat->time_us, true});
   } else if (const auto* armed = std::get_if<Armed>(&message)) {
     if (armed->generation != fence_.generation + 1) {
-      throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The primary armed this side for a generation that is not next.");
+      throw Failure("ERR_LOCKSTEP_LINK_DAMAGED",
+                    "The primary armed this side for a generation that is not next.");
     }
     fence(FenceEvent::kArmedReceived);
   } else if (std::get_if<Ended>(&message)) {
@@ -227,9 +229,12 @@ uint64_t PairImpl::executed_bytes() {
 void PairImpl::send_ack() {
   if (!acknowledging_ || !link_ || link_->unsent() > 0) return;
   last_ack_ = {lsn_received_, executed_lsn_, executed_bytes(), mark_received_};
+  fault_point("ack-before-send");
   send_link(last_ack_);
+  fault_point("ack-after-send");
   sent_at_us_ = now_us();
-  // A primary at its lag bound waits for news: tell it after every quarter of the bound, not at the next heartbeat.
+  // A primary at its lag bound waits for news: tell it after every quarter of the bound, not at the next
+  // heartbeat.
   uint64_t news = last_ack_.executed_bytes + options_.lag_bytes_max / 4;
   auto at = std::upper_bound(frame_ends_.begin(), frame_ends_.end(), news,
                              [](uint64_t bytes, const FrameEnd& end) { return bytes < end.bytes; });

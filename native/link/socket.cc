@@ -25,7 +25,9 @@ class PlainStream final : public Stream {
   explicit PlainStream(int fd) : fd_(fd) {}
   ~PlainStream() override { ::close(fd_); }
   int fd() const override { return fd_; }
-  ssize_t read(std::span<uint8_t> into) override { return ::recv(fd_, into.data(), into.size(), MSG_DONTWAIT); }
+  ssize_t read(std::span<uint8_t> into) override {
+    return ::recv(fd_, into.data(), into.size(), MSG_DONTWAIT);
+  }
   ssize_t write(std::span<const uint8_t> bytes) override {
     return ::send(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   }
@@ -64,7 +66,8 @@ Parts parse(const std::string& address) {
   }
   bool digits = !parts.port.empty() && parts.port.size() <= 5 &&
                 parts.port.find_first_not_of("0123456789") == std::string::npos;
-  if (!digits || std::stoul(parts.port) > 65535) bad_address(address, "the port is not a number up to 65535.");
+  if (!digits || std::stoul(parts.port) > 65535)
+    bad_address(address, "the port is not a number up to 65535.");
   if (parts.host.empty()) bad_address(address, "the host is empty.");
   return parts;
 }
@@ -85,7 +88,8 @@ struct AddressInfo {
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
     int code = getaddrinfo(parts.host.c_str(), parts.port.c_str(), &hints, &list);
-    if (code != 0 || list == nullptr) bad_address(address, std::string("the host: ") + gai_strerror(code) + ".");
+    if (code != 0 || list == nullptr)
+      bad_address(address, std::string("the host: ") + gai_strerror(code) + ".");
     for (addrinfo* a = list; a != nullptr; a = a->ai_next) {
       if (is_loopback(a->ai_addr)) continue;
       freeaddrinfo(list);
@@ -159,7 +163,8 @@ Listener::Listener(const std::string& address) : address_(address) {
     } else {
       bind_tcp(parts.host, parts.port);
     }
-    if (::listen(fd_, kBacklog) != 0) throw_system("ERR_LOCKSTEP_LISTEN", "listen", "listening on " + address);
+    if (::listen(fd_, kBacklog) != 0)
+      throw_system("ERR_LOCKSTEP_LISTEN", "listen", "listening on " + address);
   } catch (...) {
     if (fd_ >= 0) ::close(fd_);
     throw;
@@ -169,7 +174,8 @@ Listener::Listener(const std::string& address) : address_(address) {
 void Listener::bind_unix(const std::string& path) {
   fd_ = ::socket(AF_UNIX, SOCK_STREAM | kFlags, 0);
   if (fd_ < 0) throw_system("ERR_LOCKSTEP_LISTEN", "socket", "making a socket");
-  // On Linux the path inherits the mode of the unbound socket, so it is never open to others, not even briefly.
+  // On Linux the path inherits the mode of the unbound socket, so it is never open to others, not even
+  // briefly.
   (void)fchmod(fd_, 0600);
   sockaddr_un a = unix_address(path);
   auto* plain = reinterpret_cast<const sockaddr*>(&a);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "error.h"
+#include "fault_point.h"
 #include "log/log_file.h"
 
 namespace lockstep {
@@ -87,6 +88,10 @@ LogFileWriter::~LogFileWriter() = default;
 
 void LogFileWriter::append(std::span<const uint8_t> frame) {
   if (state_->fd < 0) throw Failure("ERR_LOCKSTEP_INTERNAL", "append to a log that was closed");
+  if (fault_due("log-write")) {
+    (void)!pwrite(state_->fd, frame.data(), frame.size() / 2, static_cast<off_t>(state_->bytes));
+    fault_strike();
+  }
   state_->write_whole(frame);
 }
 

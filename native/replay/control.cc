@@ -13,12 +13,25 @@ Control::Control() : event_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
 
 Control::~Control() { close(event_fd_); }
 
+// The descriptor before the flag: the other way round serve() could clear the flag and leave the descriptor
+// readable, and who waits for it would spin.
 void Control::poke() {
-  poked_ = true;
   uint64_t one = 1;
   [[maybe_unused]] ssize_t written = write(event_fd_, &one, 8);
+  poked_ = true;
+  std::lock_guard lock(mutex_);
   changed_.notify_all();
   if (kick_) kick_();
+}
+
+void Control::on_poke(std::function<void()> kick) {
+  std::lock_guard lock(mutex_);
+  kick_ = std::move(kick);
+}
+
+bool Control::parked() const {
+  std::lock_guard lock(mutex_);
+  return parked_;
 }
 
 void Control::stop() {
@@ -40,7 +53,7 @@ void Control::pause() {
 void Control::resume() {
   {
     std::lock_guard lock(mutex_);
-    paused_ = false;
+    paused_ = parked_ = false;
   }
   poke();
 }
@@ -66,22 +79,24 @@ void Control::serve() {
   [[maybe_unused]] ssize_t got = read(event_fd_, &count, 8);
   bool was_paused = false;
   for (;;) {
-    while (!tasks_.empty()) {
+    // Before the tasks: one of them tells whoever asked for the pause that it is so.
+    parked_ = paused_ && !stop_;
+    if (parked_ && !was_paused) {
+      was_paused = true;
+      lock.unlock();
+      if (on_pause) on_pause(true);
+      lock.lock();
+    } else if (!tasks_.empty()) {
       auto task = std::move(tasks_.front());
       tasks_.pop_front();
       lock.unlock();
       task();
       lock.lock();
+    } else if (parked_) {
+      changed_.wait(lock, [&] { return !paused_ || stop_ || !tasks_.empty(); });
+    } else {
+      break;
     }
-    if (!paused_ || stop_) break;
-    if (!was_paused && on_pause) {
-      was_paused = true;
-      lock.unlock();
-      on_pause(true);
-      lock.lock();
-      continue;
-    }
-    changed_.wait(lock, [&] { return !paused_ || stop_ || !tasks_.empty(); });
   }
   lock.unlock();
   if (was_paused && on_pause) on_pause(false);

@@ -25,7 +25,9 @@ class Control {
   bool stopping() const { return stop_; }
   // Readable when the vCPU thread has something to look at.
   int fd() const { return event_fd_; }
-  void on_poke(std::function<void()> kick) { kick_ = std::move(kick); }
+  void on_poke(std::function<void()> kick);
+  // The vCPU thread stands still in serve() until resume().
+  bool parked() const;
 
   // ---- vCPU thread
   // Runs what was posted; stands still while paused. `on_pause` is told of each change.
@@ -37,10 +39,10 @@ class Control {
  private:
   void poke();
   std::atomic<bool> stop_{false}, poked_{false};
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
-  bool paused_ = false, ended_ = false;
+  bool paused_ = false, parked_ = false, ended_ = false;
   int event_fd_ = -1;
   std::function<void()> kick_;
 };

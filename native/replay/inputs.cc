@@ -8,14 +8,16 @@
 
 namespace lockstep {
 
+uint32_t Inputs::room(const Want& want) const { return serial_ ? want.serial : want.room[LS_CH_CONSOLE]; }
+
 bool Inputs::wants_fd(const Want& want) const {
-  return fd_ >= 0 && !fd_ended_ && (serial_ ? want.bare : want.room[LS_CH_CONSOLE] > 0);
+  return fd_ >= 0 && !fd_ended_ && room(want) > 0;
 }
 
 void Inputs::read_fd(const Want& want, std::vector<Input>& out) {
   pollfd ready{fd_, POLLIN, 0};
   if (poll(&ready, 1, 0) <= 0) return;
-  Bytes bytes(serial_ ? Serial::kFifoMax / 4 : want.room[LS_CH_CONSOLE]);
+  Bytes bytes(room(want));
   ssize_t got = read(fd_, bytes.data(), bytes.size());
   if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
   if (got > 0) {
@@ -28,9 +30,20 @@ void Inputs::read_fd(const Want& want, std::vector<Input>& out) {
   if (!serial_) out.push_back({InputKind::kEof, LS_CH_CONSOLE, {}});
 }
 
-std::vector<Input> Inputs::take(const Want& want) {
+std::vector<Input> Inputs::take(const Want& wanted) {
   std::vector<Input> inputs;
-  if (want.signals || want.bare) inputs = inbox_.take(want.room);
+  Want want = wanted;
+  uint32_t& left = serial_ ? want.serial : want.room[LS_CH_CONSOLE];
+  if (want.signals || want.bare) {
+    std::array<uint32_t, 4> caps = want.room;
+    caps[LS_CH_CONSOLE] = left;
+    inputs = inbox_.take(caps);
+  }
+  for (Input& input : inputs) {
+    if (input.kind != InputKind::kData || input.channel != LS_CH_CONSOLE) continue;
+    left -= static_cast<uint32_t>(input.bytes.size());
+    if (serial_) input.kind = InputKind::kSerial;
+  }
   if (wants_fd(want)) read_fd(want, inputs);
   return inputs;
 }

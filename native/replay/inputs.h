@@ -19,6 +19,7 @@ class Inputs {
 
  private:
   bool wants_fd(const Want& want) const;
+  uint32_t room(const Want& want) const;  // for what comes from the descriptor
   void read_fd(const Want& want, std::vector<Input>& out);
   Inbox& inbox_;
   int fd_;

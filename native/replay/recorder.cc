@@ -129,6 +129,8 @@ Go Recorder::end(const End& end) {
 }
 
 void Recorder::closed() {
+  // To the other side this is a plain loss: an End would have it stop too, instead of going on.
+  if (parts_.pair) parts_.pair->stop();
   append(End{0, 0, EndReason::kClosed, 0});
   flush();
 }

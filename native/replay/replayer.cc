@@ -56,7 +56,6 @@ Go Replayer::boot(Event* event) {
 
 Go Replayer::position(const Access& access, const Want&, Event* event) {
   if (parts_.control.stopping()) return Go::kStop;
-  if (parts_.control.poked()) parts_.control.serve();
   for (;;) {
     if (Go go = fetch(); go != Go::kOn) return go;
     if (auto* next = std::get_if<Event>(&*record_)) {

@@ -1,6 +1,6 @@
-// Walks through every order of events of the fence: two sides and an arbiter, a link that loses, delays and is cut,
-// answers of the arbiter that get lost, sides that die at any moment. A pause is an order in which a side does
-// nothing for long, so all pauses are in here too.
+// Walks through every order of events of the fence: two sides and an arbiter, a link that loses, delays and
+// is cut, answers of the arbiter that get lost, sides that die at any moment. A pause is an order in which a
+// side does nothing for long, so all pauses are in here too.
 #include "link/fence.h"
 
 #include <deque>
@@ -20,9 +20,9 @@ enum Packet : uint8_t { kFrame, kArmed, kReadyAck, kEndedPacket, kDivergedPacket
 struct Side {
   FenceState fence;
   bool alive = true, link_open = true, acknowledging = true;
-  bool wants_arm = false, wants_claim = false;     // asked, the arbiter has not seen it yet
-  uint8_t answer = 0;                              // 1 + FenceEvent: on its way back
-  bool holding = false, free = false;              // output waits / may all leave
+  bool wants_arm = false, wants_claim = false;  // asked, the arbiter has not seen it yet
+  uint8_t answer = 0;                           // 1 + FenceEvent: on its way back
+  bool holding = false, free = false;           // output waits / may all leave
   uint8_t made = 0, acked = 0, received = 0, released = 0;
   bool won_ever = false;
 
@@ -31,11 +31,21 @@ struct Side {
     bool is_live_primary = free || holding;
     (void)is_live_primary;
     fence = next;
-    if (actions & kHoldOutput) { holding = true; free = false; }
+    if (actions & kHoldOutput) {
+      holding = true;
+      free = false;
+    }
     if (actions & kStopAcknowledging) acknowledging = false;
     if (actions & kCloseLink) link_open = false;
-    if (actions & kGiveUp) { holding = true; free = false; }
-    if (actions & kReleaseAll) { free = true; holding = false; if (fence.phase == FencePhase::kWon) won_ever = true; }
+    if (actions & kGiveUp) {
+      holding = true;
+      free = false;
+    }
+    if (actions & kReleaseAll) {
+      free = true;
+      holding = false;
+      if (fence.phase == FencePhase::kWon) won_ever = true;
+    }
     if (actions & kSendArmed) to_peer->push_back(static_cast<char>(kArmed));
     if (actions & kArm) wants_arm = true;
     if (actions & kClaim) wants_claim = true;
@@ -52,10 +62,10 @@ struct World {
   std::string key() const {
     std::string k;
     for (const Side* s : {&primary, &shadow}) {
-      for (int v : {static_cast<int>(s->fence.phase), int(s->fence.timer), int(s->fence.generation), int(s->alive),
-                    int(s->link_open), int(s->acknowledging), int(s->wants_arm), int(s->wants_claim), int(s->answer),
-                    int(s->holding), int(s->free), int(s->made), int(s->acked), int(s->received), int(s->released),
-                    int(s->won_ever)}) {
+      for (int v : {static_cast<int>(s->fence.phase), int(s->fence.timer), int(s->fence.generation),
+                    int(s->alive), int(s->link_open), int(s->acknowledging), int(s->wants_arm),
+                    int(s->wants_claim), int(s->answer), int(s->holding), int(s->free), int(s->made),
+                    int(s->acked), int(s->received), int(s->released), int(s->won_ever)}) {
         k += static_cast<char>(v);
       }
     }
@@ -67,7 +77,8 @@ std::string broken(const World& w) {
   if (w.primary.won_ever && w.shadow.won_ever) return "both won";
   if (w.primary.fence.generation > 1 && w.shadow.fence.generation > 1) return "one generation, two winners";
   // All that ever left the primary must be in the history of a shadow that goes on.
-  if (w.shadow.won_ever && w.primary.released > w.shadow.received) return "released what the winner never had";
+  if (w.shadow.won_ever && w.primary.released > w.shadow.received)
+    return "released what the winner never had";
   if (w.shadow.won_ever && w.primary.free) return "a loser that releases";
   if (!w.shadow.won_ever && w.shadow.released > 0) return "a shadow that speaks";
   return {};
@@ -116,8 +127,9 @@ struct Explorer {
             int8_t me = is_primary ? 1 : 2;
             if (acts && is_claim && x.winner == 0) x.winner = me;
             if (acts && answers) {
-              answer = !is_claim ? FenceEvent::kArmRecorded
-                                 : x.winner == me ? FenceEvent::kClaimWon : FenceEvent::kClaimLost;
+              answer = !is_claim        ? FenceEvent::kArmRecorded
+                       : x.winner == me ? FenceEvent::kClaimWon
+                                        : FenceEvent::kClaimLost;
             }
             s.answer = static_cast<uint8_t>(1 + static_cast<int>(answer));
             visit(x);
@@ -230,7 +242,8 @@ TEST(every_order_of_events_leaves_one_winner_who_has_all_that_left) {
 TEST(an_unreachable_arbiter_is_asked_again_ever_less_often) {
   FenceState s{FencePhase::kArmed, false, 1, 0};
   auto step = fence_step(s, FenceEvent::kLinkLost);
-  CHECK(step.actions == (kStopAcknowledging | kCloseLink | kClaim) && step.state.phase == FencePhase::kClaiming);
+  CHECK(step.actions == (kStopAcknowledging | kCloseLink | kClaim) &&
+        step.state.phase == FencePhase::kClaiming);
   for (uint32_t wait : {50, 100, 200, 400, 800, 1000, 1000}) {
     step = fence_step(step.state, FenceEvent::kClaimUnreachable);
     CHECK(step.actions == kStartTimer && step.state.backoff_ms == wait);
@@ -257,4 +270,3 @@ TEST(a_stall_of_our_own_is_not_the_silence_of_the_peer) {
 
 }  // namespace
 }  // namespace lockstep::test
-

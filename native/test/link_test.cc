@@ -19,7 +19,8 @@ std::string fresh(const std::string& what) {
 // Forwards bytes between the shadow and the primary until it is cut, or swallows them until it is mended.
 class Relay {
  public:
-  explicit Relay(std::string target) : address_("unix:" + fresh("relay")), target_(std::move(target)), listener_(address_) {
+  explicit Relay(std::string target)
+      : address_("unix:" + fresh("relay")), target_(std::move(target)), listener_(address_) {
     thread_ = std::thread([this] { run(); });
   }
   ~Relay() {
@@ -36,7 +37,8 @@ class Relay {
       pollfd fds[3] = {{listener_.fd(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
       for (int i = 0; i < 2; i++) {
         if (!ends[i]) continue;
-        fds[i + 1] = {ends[i]->fd(), static_cast<short>((mute ? 0 : POLLIN) | (ends[i]->unsent() ? POLLOUT : 0)), 0};
+        fds[i + 1] = {ends[i]->fd(),
+                      static_cast<short>((mute ? 0 : POLLIN) | (ends[i]->unsent() ? POLLOUT : 0)), 0};
       }
       poll(fds, 3, 1);
       if (fds[0].revents) {
@@ -131,7 +133,8 @@ struct TestPair {
     o.console_address = shadow_console;
     o.link_address = relay ? relay->address() : primary.pair->status().link_address;
     Bytes header;
-    shadow.pair = Pair::shadow(o, shadow.inbox, shadow.listener(), [this](auto f) { log_bytes += f.size(); }, 5000, &header);
+    shadow.pair = Pair::shadow(
+        o, shadow.inbox, shadow.listener(), [this](auto f) { log_bytes += f.size(); }, 5000, &header);
     if (header != Bytes(3'000'000, 7)) throw std::runtime_error("the header did not arrive");
   }
   void start() {
@@ -168,7 +171,8 @@ TEST(a_pair_runs_to_its_end_and_the_shadow_follows) {
   pair.primary.kill();
   Record record;
   RecordSource::Next next;
-  while ((next = pair.shadow.pair->next(&record)) == RecordSource::Next::kRecord) {}
+  while ((next = pair.shadow.pair->next(&record)) == RecordSource::Next::kRecord) {
+  }
   CHECK(next == RecordSource::Next::kEnd);
   CHECK(pair.shadow.time_of(PairNotice::kClaiming) == 0);
 }
@@ -180,7 +184,7 @@ TEST(two_hundred_primaries_die_and_nothing_is_lost_or_changed) {
     std::string text = typed_text(200 + below(400));
     TestClient client(pair.consoles(), text, 1 + below(60));
     pair.start();
-    size_t at = below(text.size());
+    size_t at = 1 + below(text.size() - 1);
     run_until(client, [&] { return client.echoed().size() >= at; });
     uint64_t killed_us = clock_us();
     pair.primary.kill();
@@ -196,7 +200,8 @@ TEST(two_hundred_primaries_die_and_nothing_is_lost_or_changed) {
   std::sort(pauses.begin(), pauses.end());
   CHECK(pauses.size() > 100);
   printf("# %zu takeovers, stop to live: median %llu us, worst %llu us\n", pauses.size(),
-         static_cast<unsigned long long>(pauses[pauses.size() / 2]), static_cast<unsigned long long>(pauses.back()));
+         static_cast<unsigned long long>(pauses[pauses.size() / 2]),
+         static_cast<unsigned long long>(pauses.back()));
 }
 
 TEST(the_shadow_dies_and_the_primary_goes_on_alone) {
@@ -205,7 +210,7 @@ TEST(the_shadow_dies_and_the_primary_goes_on_alone) {
     std::string text = typed_text(500);
     TestClient client(pair.consoles(), text, 30);
     pair.start();
-    size_t at = below(text.size());
+    size_t at = 1 + below(text.size() - 1);
     run_until(client, [&] { return client.echoed().size() >= at; });
     pair.shadow.kill();
     run_until(client, [&] { return client.ended(); });
@@ -227,7 +232,7 @@ TEST(a_cut_link_leaves_exactly_one) {
     std::string text = typed_text(400);
     TestClient client(pair.consoles(), text, 30);
     pair.start();
-    size_t at = below(text.size());
+    size_t at = 1 + below(text.size() - 1);
     run_until(client, [&] { return client.echoed().size() >= at; });
     if (client.ended()) continue;
     (silent ? pair.relay->mute : pair.relay->cut) = true;
@@ -237,7 +242,8 @@ TEST(a_cut_link_leaves_exactly_one) {
       auto p = pair.primary.pair->status(), s = pair.shadow.pair->status();
       primary_live = p.live && p.generation == 2;
       shadow_live = s.live;
-      return (primary_live && s.fenced) || (shadow_live && p.fenced) || (p.generation == 1 && p.live && !s.live);
+      return (primary_live && s.fenced) || (shadow_live && p.fenced) ||
+             (p.generation == 1 && p.live && !s.live);
     });
     if (!primary_live && !shadow_live) continue;  // it had ended before it noticed
     CHECK(primary_live != shadow_live);
@@ -261,7 +267,9 @@ class MoodyArbiter : public Arbiter {
  public:
   std::atomic<bool> away{false};
   std::atomic<int> lost_answers{0};
-  bool arm(const std::string& p, uint64_t g, const std::string& s) override { return !away && inner_->arm(p, g, s); }
+  bool arm(const std::string& p, uint64_t g, const std::string& s) override {
+    return !away && inner_->arm(p, g, s);
+  }
   Claim claim(const std::string& p, uint64_t g, const std::string& c) override {
     if (away) return Claim::kUnreachable;
     Claim answer = inner_->claim(p, g, c);
@@ -378,7 +386,8 @@ TEST(without_a_shadow_output_leaves_at_once_and_a_late_shadow_is_refused) {
   PairOptions again = o;
   CHECK(failure_code([&] { Pair::primary(again, {}, inbox, {}); }) == "ERR_LOCKSTEP_PAIR_EXISTS");
   primary.kill();
-  CHECK(failure_code([&] { Pair::shadow(so, inbox, {}, {}, 50, &header); }) == "ERR_LOCKSTEP_LINK_UNREACHABLE");
+  CHECK(failure_code([&] { Pair::shadow(so, inbox, {}, {}, 50, &header); }) ==
+        "ERR_LOCKSTEP_LINK_UNREACHABLE");
 }
 
 TEST(a_shadow_that_joins_while_the_guest_starts_is_armed_once_it_has_all_that_left) {
@@ -420,4 +429,3 @@ TEST(stop_frees_every_blocked_caller) {
 
 }  // namespace
 }  // namespace lockstep::test
-

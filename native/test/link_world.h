@@ -1,5 +1,5 @@
-// A world for pairs without KVM: a fake guest whose every output depends on all that entered it, and when; and a
-// console client that checks every byte it gets twice.
+// A world for pairs without KVM: a fake guest whose every output depends on all that entered it, and when;
+// and a console client that checks every byte it gets twice.
 #pragma once
 
 #include <poll.h>
@@ -29,11 +29,12 @@ inline uint64_t clock_us() {
 using Streams = std::array<std::string, kOutputChannels>;
 
 // Records when live and replays when not, as recorder and replayer do. After each event it makes one to three
-// accesses, says something at each, and may be interrupted at any of them: at the last it waits. So a side that
-// goes on from another position than its peer did says something else.
+// accesses, says something at each, and may be interrupted at any of them: at the last it waits. So a side
+// that goes on from another position than its peer did says something else.
 class FakeGuest {
  public:
-  FakeGuest(Pair& pair, Inbox& inbox, bool live, uint64_t seed) : pair_(pair), inbox_(inbox), live_(live), random_(seed) {}
+  FakeGuest(Pair& pair, Inbox& inbox, bool live, uint64_t seed)
+      : pair_(pair), inbox_(inbox), live_(live), random_(seed) {}
 
   // To the end of input (true), or until stopped or fenced.
   bool run() {
@@ -89,7 +90,8 @@ class FakeGuest {
       }
       if (auto* e = std::get_if<Event>(&*record_)) {
         if (e->accesses > accesses_) return true;
-        if (e->accesses != accesses_ || e->lsn != lsn_ + 1) throw std::runtime_error("the replay went astray");
+        if (e->accesses != accesses_ || e->lsn != lsn_ + 1)
+          throw std::runtime_error("the replay went astray");
         *event = *e;
         apply(*event);
         *entered = true;
@@ -223,7 +225,8 @@ class TestClient {
       if (!side.connection) connect(side);
       missing = missing || !side.connection;
       int fd = side.connection ? side.connection->fd() : -1;
-      fds.push_back({fd, static_cast<short>(POLLIN | (fd >= 0 && side.connection->unsent() ? POLLOUT : 0)), 0});
+      fds.push_back(
+          {fd, static_cast<short>(POLLIN | (fd >= 0 && side.connection->unsent() ? POLLOUT : 0)), 0});
     }
     poll(fds.data(), fds.size(), missing ? std::min(timeout_ms, 1) : timeout_ms);
     for (size_t i = 0; i < sides_.size() && !ended_; i++) {
@@ -283,18 +286,21 @@ class TestClient {
       std::string bytes(output->bytes.begin(), output->bytes.end());
       size_t known = std::min(bytes.size(), have.size() - static_cast<size_t>(output->offset));
       if (have.compare(static_cast<size_t>(output->offset), known, bytes, 0, known) != 0) {
-        throw std::runtime_error("a repeat differs: " + have.substr(static_cast<size_t>(output->offset), known) +
-                                 " became " + bytes.substr(0, known));
+        throw std::runtime_error(
+            "a repeat differs: " + have.substr(static_cast<size_t>(output->offset), known) + " became " +
+            bytes.substr(0, known));
       }
       have += bytes.substr(known);
       if (acknowledges) {
-        side.connection->send(encode_console(console_message::OutputAck{output->channel, output->offset + bytes.size()}));
+        side.connection->send(
+            encode_console(console_message::OutputAck{output->channel, output->offset + bytes.size()}));
       }
     } else if (const auto* ack = std::get_if<console_message::InputAck>(&message)) {
       acked_ = std::max(acked_, ack->offset);
     } else if (const auto* ended = std::get_if<console_message::Ended>(&message)) {
       for (auto& total : ended->totals) {
-        if (total.offset != have_[total.channel].size()) throw std::runtime_error("the end came before the output");
+        if (total.offset != have_[total.channel].size())
+          throw std::runtime_error("the end came before the output");
       }
       ended_ = true;
     } else if (const auto* error = std::get_if<console_message::Error>(&message)) {
@@ -335,7 +341,8 @@ inline std::string typed_text(size_t bytes) {
 // All that a client saw must be the beginning of what the winner has said since boot.
 inline bool is_prefix(const Streams& seen, const Streams& history) {
   for (size_t c = 0; c < seen.size(); c++) {
-    if (history[c].compare(0, seen[c].size(), seen[c]) != 0 || history[c].size() < seen[c].size()) return false;
+    if (history[c].compare(0, seen[c].size(), seen[c]) != 0 || history[c].size() < seen[c].size())
+      return false;
   }
   return true;
 }

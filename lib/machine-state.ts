@@ -1,0 +1,38 @@
+export type Registers = Record<string, bigint>;
+
+/** Hashes of a machine's state: equal digests, equal machines. */
+export interface Digest {
+  registers: string;
+  devices: string;
+  memory: string;
+}
+
+export interface MachineStats {
+  /** Device accesses since boot: the machine's position. */
+  accesses: number;
+  /** The last event's number. */
+  lsn: number;
+  /** Virtual time, in microseconds since 1970. */
+  timeUs: number;
+  /** Returns of KVM_RUN, and how many of them were kicks from outside. */
+  exits: number;
+  kicks: number;
+  interrupts: number;
+  dirtyPages: number;
+  systemCalls: number;
+  /** System calls answered ENOSYS because the guest kernel does not know them, by name. */
+  unknownSyscalls: Record<string, number>;
+  /** Recorded or replayed so far. */
+  events: number;
+  digests: number;
+  digestsChecked: number;
+  /** Console bytes that entered the machine. */
+  inputBytes: number;
+  /** The log: size of its file, and of what this machine put into it; event, input and digest bytes before compression. */
+  logFileBytes: number;
+  logFrames: number;
+  logFrameBytes: number;
+  logEventBytes: number;
+  logInputBytes: number;
+  logDigestBytes: number;
+}

@@ -1,0 +1,460 @@
+// A pair of `lockstep primary` and `lockstep shadow` in processes of their own, fed through a ConsoleClient,
+// with everything that leaves either side written down. Tests break it; judge() says whether that was seen.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { ConsoleClient } from '../../lib/console-client.js';
+import { makePieces, onHost, type PairLoad, type Piece } from './pair-loads.js';
+import { ConsoleTap, Relay } from './pair-relay.js';
+import type { Random } from './random.js';
+
+export const lockstep = fileURLToPath(new URL('../../bin/lockstep.js', import.meta.url));
+const apiSide = fileURLToPath(new URL('./pair-side.ts', import.meta.url));
+
+/** Far more than anything here takes: only what hangs runs into it. */
+const HANG_MS = 90_000;
+
+export interface SideNotice {
+  event: string;
+  lsn?: number;
+  generation?: number;
+  detail?: string;
+  [field: string]: unknown;
+}
+
+/** One side, in a process of its own. */
+export class SideChild extends EventEmitter<{ notice: [SideNotice]; exit: [] }> {
+  readonly name: 'primary' | 'shadow';
+  readonly child: ChildProcess;
+  readonly notices: SideNotice[] = [];
+  readonly noise: string[] = [];
+  status: SideNotice = { event: 'status' };
+  /** 'status N' or the signal's name. */
+  exited: string | undefined;
+
+  constructor(name: 'primary' | 'shadow', command: string[], environment: Record<string, string>) {
+    super();
+    this.setMaxListeners(0);
+    this.name = name;
+    this.child = spawn(process.execPath, command, {
+      stdio: ['pipe', 'ignore', 'pipe'],
+      env: { ...process.env, ...environment },
+    });
+    this.child.stdin?.on('error', () => {});
+    createInterface({ input: this.child.stderr as NodeJS.ReadableStream }).on('line', (line) => {
+      try {
+        this.#take(JSON.parse(line) as SideNotice);
+      } catch {
+        this.noise.push(line);
+      }
+    });
+    this.child.once('close', (status, signal) => {
+      this.exited = signal ?? `status ${status}`;
+      this.emit('exit');
+    });
+  }
+
+  #take(notice: SideNotice): void {
+    if (notice.event === 'status') this.status = notice;
+    else this.notices.push(notice);
+    this.emit('notice', notice);
+  }
+
+  get pid(): number {
+    return this.child.pid as number;
+  }
+
+  has(event: string): boolean {
+    return this.notices.some((notice) => notice.event === event);
+  }
+
+  /** Resolves with the first notice of this name; rejects when the process ends without one. */
+  async until(event: string): Promise<SideNotice> {
+    for (;;) {
+      const found = this.notices.find((notice) => notice.event === event);
+      if (found) return found;
+      if (this.exited !== undefined) {
+        throw new Error(`the ${this.name} ended (${this.exited}) before '${event}'\n${this.story()}`);
+      }
+      await Promise.race([once(this, 'notice'), once(this, 'exit')]);
+    }
+  }
+
+  async end(): Promise<string> {
+    if (this.exited === undefined) await once(this, 'exit');
+    return this.exited as string;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
+  }
+
+  /** /proc's word for what the process does: 'T' when it is stopped. */
+  state(): string {
+    return statusField(this.pid, 'State');
+  }
+
+  async untilStopped(): Promise<void> {
+    while (this.exited === undefined && this.state() !== 'T') await sleep(2);
+  }
+
+  story(): string {
+    const said = this.notices.map(
+      ({ event, lsn, generation, detail }) => `  ${event} lsn ${lsn} g${generation} ${detail ?? ''}`,
+    );
+    return [`${this.name} ${this.pid}: ${this.exited ?? 'running'}`, ...said, ...this.noise].join('\n');
+  }
+}
+
+function statusField(pid: number, name: string): string {
+  try {
+    const text = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return new RegExp(`^${name}:\\s*(\\S)`, 'm').exec(text)?.[1] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+export interface PairSettings {
+  load: PairLoad;
+  random: Random;
+  /** LOCKSTEP_FAULT of either side. */
+  primaryFault?: string;
+  shadowFault?: string;
+  silenceMs?: number;
+  heartbeatMs?: number;
+  digestEvery?: number;
+  /** Sides made through the API, by a script that blocks its event loop when told to. */
+  api?: boolean;
+}
+
+export interface Verdict {
+  load: string;
+  /** The output is the host's, or (where nobody was left to go on) a beginning of it. */
+  output: 'whole' | 'beginning';
+  outputBytes: number;
+  repeatedBytes: number;
+  /** Events in each log, and digests that matched. */
+  events: { primary: number; shadow: number };
+  logBytes: { primary: number; shadow: number };
+  digests: number;
+  primary: string;
+  shadow: string;
+}
+
+const images = new Map<string, Promise<string>>();
+const imageDirectory = mkdtempSync(join(tmpdir(), 'lockstep-images-'));
+process.once('exit', () => rmSync(imageDirectory, { recursive: true, force: true }));
+
+/** The load's image, packed once. */
+function imageOf({ name, argv }: PairLoad): Promise<string> {
+  let image = images.get(name);
+  if (!image) {
+    const path = join(imageDirectory, `${name}.image`);
+    image = run(['image', 'pack', '--quiet', '-o', path, '--', ...argv]).then(({ status, stderr }) => {
+      if (status !== 0) throw new Error(`packing ${name} failed: ${stderr}`);
+      return path;
+    });
+    images.set(name, image);
+  }
+  return image;
+}
+
+/** The command line, to its end. */
+export async function run(args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, [lockstep, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const texts = ['', ''];
+  for (const [index, stream] of [child.stdout, child.stderr].entries()) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      texts[index] += text;
+    });
+  }
+  const [status] = (await once(child, 'close')) as [number | null];
+  return { status: status ?? -1, stdout: texts[0] as string, stderr: texts[1] as string };
+}
+
+export class PairUnderTest {
+  readonly settings: PairSettings;
+  readonly directory: string;
+  readonly pieces: Piece[];
+  readonly primary: SideChild;
+  shadow!: SideChild;
+  client!: ConsoleClient;
+  /** Between shadow and primary. */
+  link!: Relay;
+  readonly taps: { primary: ConsoleTap; shadow: ConsoleTap };
+  /** Why the client gave up, when it did. */
+  lost: unknown;
+  readonly #input: string;
+  readonly #host: Promise<{ stdout: Buffer; status: number }>;
+  readonly #chunks: Buffer[] = [];
+  #lines = 0;
+  /** Of the primary's log: what stands before its first frame. */
+  headerBytes = 0;
+  #piecesFed = 0;
+  #linesFed = 0;
+  #more = new EventEmitter();
+  #over = false;
+  #status: number | undefined;
+  #fed: Promise<void> | undefined;
+
+  /** Starts both sides and waits until the pair is protected. */
+  static async start(settings: PairSettings): Promise<PairUnderTest> {
+    const pair = new PairUnderTest(settings, await imageOf(settings.load));
+    try {
+      await within(pair.#join(), () => `the pair did not start\n${pair.story()}`);
+      return pair;
+    } catch (error) {
+      await pair.close();
+      throw error;
+    }
+  }
+
+  private constructor(settings: PairSettings, image: string) {
+    this.settings = settings;
+    this.directory = mkdtempSync(join(tmpdir(), 'lockstep-pair-'));
+    this.pieces = makePieces(settings.load, settings.random);
+    this.#input = this.pieces.map((piece) => piece.text).join('');
+    this.#host = onHost(settings.load.argv, this.#input);
+    this.#more.setMaxListeners(0);
+    mkdirSync(this.at('arbiter'), { mode: 0o700 });
+    this.taps = { primary: this.#tap('primary'), shadow: this.#tap('shadow') };
+    this.primary = this.#spawn('primary', ['--image', image, ...this.#digestEvery()], settings.primaryFault);
+  }
+
+  at(name: string): string {
+    return join(this.directory, name);
+  }
+
+  log(side: 'primary' | 'shadow'): string {
+    return this.at(`${side}.log`);
+  }
+
+  #digestEvery(): string[] {
+    return ['--digest-every', String(this.settings.digestEvery ?? 5)];
+  }
+
+  #tap(side: string): ConsoleTap {
+    return new ConsoleTap(this.at(`${side}.tap`), this.at(`${side}.console`));
+  }
+
+  #spawn(name: 'primary' | 'shadow', more: string[], fault: string | undefined): SideChild {
+    const { silenceMs = 1000, heartbeatMs = 50, api } = this.settings;
+    const options = [
+      ...['--json', '--link', `unix:${this.at(name === 'primary' ? 'link' : 'link.relay')}`],
+      ...['--arbiter', `file:${this.at('arbiter')}`, '--console', `unix:${this.at(`${name}.console`)}`],
+      ...['--log', this.log(name), '--silence', String(silenceMs), '--heartbeat', String(heartbeatMs)],
+    ];
+    const script = api ? ['--import=tsx', apiSide] : [lockstep];
+    return new SideChild(
+      name,
+      [...script, name, ...options, ...more],
+      fault ? { LOCKSTEP_FAULT: fault } : {},
+    );
+  }
+
+  async #join(): Promise<void> {
+    await this.primary.until('listening');
+    this.headerBytes = this.logBytes('primary');
+    this.link = new Relay(this.at('link.relay'), this.at('link'));
+    this.shadow = this.#spawn('shadow', [], this.settings.shadowFault);
+    await this.primary.until('armed');
+    const addresses = ['primary', 'shadow'].map((name) => `unix:${this.at(`${name}.tap`)}`);
+    this.client = await ConsoleClient.connect({ addresses });
+    this.client.stdin.on('error', () => {});
+    this.client.stdout.on('error', () => {});
+    this.client.stdout.on('data', (chunk: Buffer) => {
+      this.#chunks.push(chunk);
+      for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, at + 1)) this.#lines++;
+      this.#more.emit('more');
+    });
+    const over = (error?: unknown) => {
+      this.lost = error;
+      this.#over = true;
+      this.#more.emit('more');
+    };
+    this.client.ended.then(({ status }) => {
+      this.#status = status;
+      over();
+    }, over);
+    // Nobody is left to go on: the client need not wait for its own limit.
+    Promise.all([this.primary.end(), this.shadow.end()]).then(async () => {
+      await sleep(300);
+      if (!this.#over) await this.client.close();
+    });
+  }
+
+  /** Lines of output so far. */
+  get lines(): number {
+    return this.#lines;
+  }
+
+  get output(): Buffer {
+    return Buffer.concat(this.#chunks);
+  }
+
+  /** Resolves when `lines` lines of output are here, or the pair is over. */
+  async untilLines(lines: number): Promise<void> {
+    while (this.#lines < lines && !this.#over) await once(this.#more, 'more');
+  }
+
+  /** Feeds everything, or as much as the pair takes. */
+  feed(): Promise<void> {
+    this.#fed ??= this.#feed();
+    return this.#fed;
+  }
+
+  /** Feeds that many pieces ahead of {@link feed}. */
+  async feedPieces(count: number): Promise<void> {
+    for (; count > 0; count--) {
+      const piece = this.pieces[this.#piecesFed];
+      if (!piece || this.#over) return;
+      this.#piecesFed++;
+      this.#linesFed += piece.lines;
+      if (!this.client.stdin.write(piece.text)) {
+        await Promise.race([once(this.client.stdin, 'drain'), this.#ended()]);
+      }
+      if (piece.then === 'answers') await this.untilLines(this.#linesFed * this.settings.load.answers);
+      else if (piece.then !== 'nothing') await sleep(piece.then);
+    }
+  }
+
+  async #feed(): Promise<void> {
+    await this.feedPieces(this.pieces.length);
+    if (!this.#over) this.client.stdin.end();
+  }
+
+  async #ended(): Promise<void> {
+    while (!this.#over) await once(this.#more, 'more');
+  }
+
+  logBytes(side: 'primary' | 'shadow'): number {
+    return statSync(this.log(side)).size;
+  }
+
+  /** Resolves when this side's log has grown by this many bytes of frames, or the pair is over. */
+  async untilLogged(side: 'primary' | 'shadow', frameBytes: number): Promise<void> {
+    while (!this.#over && this.logBytes(side) < this.headerBytes + frameBytes) await sleep(1);
+  }
+
+  /**
+   * Waits for the end, and checks everything: the joined output, every byte that left either side, how the
+   * sides ended, and both logs, every digest. Throws with the pair's story when anything is off.
+   */
+  async judge(expected: 'whole' | 'beginning' | 'either' = 'whole'): Promise<Verdict> {
+    try {
+      return await this.#judge(expected);
+    } finally {
+      await this.close();
+    }
+  }
+
+  async #judge(expected: 'whole' | 'beginning' | 'either'): Promise<Verdict> {
+    const { load } = this.settings;
+    await within(Promise.all([this.feed(), this.#ended()]), () => `it hangs\n${this.story()}`);
+    await within(Promise.all([this.primary.end(), this.shadow.end()]), () => `a side stays\n${this.story()}`);
+    const host = await this.#host;
+    const wrong: string[] = [];
+    const { output } = this;
+    const whole = this.#status !== undefined && output.equals(host.stdout);
+    if (!host.stdout.subarray(0, output.length).equals(output)) {
+      wrong.push(`the output is not the host's: ${difference(host.stdout, output)}`);
+    } else if (expected === 'whole' && !whole) {
+      wrong.push(`${output.length} of ${host.stdout.length} bytes came; the client says: ${this.lost}`);
+    } else if (expected === 'beginning' && this.#status !== undefined) {
+      wrong.push('the machine ended, although nobody should have been left');
+    }
+    if (this.#status !== undefined && this.#status !== host.status) {
+      wrong.push(`the program ended with status ${this.#status}, on the host ${host.status}`);
+    }
+    for (const side of ['primary', 'shadow'] as const) {
+      for (const { channel, offset, bytes } of this.taps[side].left()) {
+        const due = channel === 0 ? host.stdout.subarray(offset, offset + bytes.length) : Buffer.alloc(0);
+        if (!due.equals(bytes)) {
+          wrong.push(`what left the ${side} at byte ${offset} of channel ${channel} is not the host's`);
+          break;
+        }
+      }
+    }
+    const [primary, shadow] = await Promise.all([
+      this.#replay('primary', wrong),
+      this.#replay('shadow', wrong),
+    ]);
+    const digests = primary.checked + shadow.checked;
+    if (wrong.length > 0) throw new Error([...wrong, this.story(), `kept: ${this.#keep()}`].join('\n'));
+    return {
+      load: load.name,
+      output: whole ? 'whole' : 'beginning',
+      outputBytes: output.length,
+      repeatedBytes: this.client.repeatedBytes,
+      events: { primary: primary.events, shadow: shadow.events },
+      logBytes: { primary: this.logBytes('primary'), shadow: this.logBytes('shadow') },
+      digests,
+      primary: this.primary.exited as string,
+      shadow: this.shadow.exited as string,
+    };
+  }
+
+  async #replay(side: 'primary' | 'shadow', wrong: string[]): Promise<{ events: number; checked: number }> {
+    const { status, stdout, stderr } = await run(['replay', this.log(side), '--json', '--quiet']);
+    if (status === 0) {
+      const { events, digests } = JSON.parse(stdout) as { events: number; digests: { checked: number } };
+      if (digests.checked === 0 && events > 20) wrong.push(`${side}.log: no digest was checked`);
+      return { events, checked: digests.checked };
+    }
+    wrong.push(`${side}.log does not replay (status ${status}): ${stdout} ${stderr}`);
+    return { events: 0, checked: 0 };
+  }
+
+  #kept = false;
+  #keep(): string {
+    this.#kept = true;
+    return this.directory;
+  }
+
+  story(): string {
+    const sides = [this.primary, this.shadow].filter(Boolean).map((side) => side.story());
+    const seed = `seed ${this.settings.random.seed}, ${this.settings.load.name}`;
+    return [seed, `${this.#lines} lines of output`, ...sides].join('\n');
+  }
+
+  async close(): Promise<void> {
+    for (const side of [this.primary, this.shadow]) {
+      if (side && side.exited === undefined) {
+        side.signal('SIGKILL');
+        await side.end();
+      }
+    }
+    await this.client?.close();
+    for (const relay of [this.link, this.taps.primary, this.taps.shadow]) relay?.cut();
+    if (!this.#kept) rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+function difference(expected: Buffer, actual: Buffer): string {
+  let at = 0;
+  while (at < expected.length && expected[at] === actual[at]) at++;
+  const show = (bytes: Buffer) => JSON.stringify(bytes.subarray(Math.max(0, at - 20), at + 40).toString());
+  return `byte ${at}: ${show(actual)} instead of ${show(expected)} (${actual.length} and ${expected.length} bytes)`;
+}
+
+/** What `promise` brings, or an error when that hangs. */
+export async function within<T>(promise: Promise<T>, story: () => string): Promise<T> {
+  const aborter = new AbortController();
+  const hang = sleep(HANG_MS, undefined, { signal: aborter.signal }).then(
+    () => {
+      throw new Error(story());
+    },
+    () => new Promise<never>(() => {}),
+  );
+  try {
+    return await Promise.race([promise, hang]);
+  } finally {
+    aborter.abort();
+  }
+}

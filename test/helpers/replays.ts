@@ -1,0 +1,107 @@
+/** Records workloads as a user's program would, and replays them in children held to one processor. */
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DEFAULT_ENV } from '../../lib/image/program-image.js';
+import { type Divergence, Image, Recording, record } from '../../lib/index.js';
+import { command, drain, processors, root } from './command.js';
+import type { Random } from './random.js';
+import type { Workload } from './workloads.js';
+
+export interface ReplayJob {
+  log: string;
+  /** Where its output goes. */
+  stdout: string;
+  kicks: { perSecond: number; seed: number };
+}
+
+export interface ReplayReport extends ReplayJob {
+  divergence: Divergence | null;
+  events: number;
+  digests: { checked: number; final: string };
+  status: number | null;
+  /** How often it really was kicked. */
+  kicked: number;
+}
+
+export interface Recorded {
+  stdout: Buffer;
+  stderr: Buffer;
+  status: number;
+  events: number;
+  digests: number;
+  /** The last digest in the log. */
+  final: string;
+}
+
+/** What the workload does on the host, in the environment the guest has. */
+export async function onHost(workload: Workload): Promise<{ stdout: Buffer; status: number | null }> {
+  // Through env(1): the caller's environment is not the guest's.
+  const variables = Object.entries(DEFAULT_ENV).map(([key, value]) => `${key}=${value}`);
+  return command(['env', '-i', '-C', '/', ...variables, ...workload.argv], {
+    input: workload.input?.join(''),
+  });
+}
+
+/** Records with a digest at every event, feeding the input piece by piece. */
+export async function recordWorkload(
+  { argv, files = [], input = [] }: Workload,
+  log: string,
+  random: Random,
+): Promise<Recorded> {
+  const image = await Image.fromProgram({ argv, files: files.map((host) => ({ host, guest: host })) });
+  const kicks = { perSecond: 500, seed: random.between(0, 2 ** 31) };
+  await using machine = await record(image, { log, digestEvery: 1, kicks });
+  const outputs = Promise.all([drain(machine.stdout), drain(machine.stderr)]);
+  for (const piece of input) {
+    machine.stdin.write(piece);
+    await sleep(random.between(0, 15));
+  }
+  machine.stdin.end();
+  const [[stdout, stderr], ended] = await Promise.all([outputs, machine.ended]);
+  const recording = await Recording.open(log);
+  let final = '';
+  for await (const { type, registers, devices, memory } of recording.events())
+    if (type === 'digest') final = [registers, devices, memory].join('-');
+  const { events, digests } = recording.info;
+  return { stdout, stderr, status: ended.status, events, digests, final };
+}
+
+/** The processors this process may use. */
+export function ourProcessors(): number[] {
+  const status = readFileSync('/proc/self/status', 'utf8');
+  return processors(/^Cpus_allowed_list:\s*(.*)$/m.exec(status)?.[1] ?? '0');
+}
+
+/** Replays in a child that is held to `processor`. */
+export async function replayOn(processor: number, jobs: ReplayJob[]): Promise<ReplayReport[]> {
+  const program = join(root, 'test/helpers/replay-child.ts');
+  const node = [process.execPath, '--import=tsx', program, JSON.stringify(jobs)];
+  const child = spawn('taskset', ['-c', String(processor), ...node], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    cwd: root,
+  });
+  const status = new Promise((resolve) => child.on('close', (code, signal) => resolve(code ?? signal)));
+  const output = await drain(child.stdout);
+  const how = await status;
+  if (how !== 0) throw new Error(`a replaying child ended with ${how} after ${output}`);
+  return output
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+}
+
+/** What must hold of each replay; the first thing that does not, or undefined. */
+export function whatIsWrong(report: ReplayReport, recorded: Recorded): string | undefined {
+  const { divergence, digests, events, status } = report;
+  if (divergence) return `diverged: ${JSON.stringify(divergence)}`;
+  if (events !== recorded.events) return `${events} events instead of ${recorded.events}`;
+  if (digests.checked !== recorded.digests)
+    return `${digests.checked} digests instead of ${recorded.digests}`;
+  if (digests.final !== recorded.final) return `final digest ${digests.final} instead of ${recorded.final}`;
+  if (status !== recorded.status) return `status ${status} instead of ${recorded.status}`;
+  if (!readFileSync(report.stdout).equals(recorded.stdout)) return 'other output';
+  return undefined;
+}
