@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { parseAddress } from './console/address.js';
-import { CONSOLE_VERSION, type ServerMessage } from './console/console-message.js';
+import { type ClientMessage, CONSOLE_VERSION, type ServerMessage } from './console/console-message.js';
 import { InputQueue } from './console/input-queue.js';
 import { OutputChannel } from './console/output-channel.js';
 import { Side } from './console/side.js';
@@ -72,6 +72,7 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
   #pairId: string;
   #deadline: NodeJS.Timeout | undefined;
   #lost: { us: number; welcomedUs: number } | undefined;
+  #window: ClientMessage | undefined;
   #closing: Promise<void> | undefined;
 
   /** Connects and resolves when a side of the pair is live and has answered. */
@@ -130,9 +131,10 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
     this.#live?.send({ type: 'signal', number });
   }
 
-  /** Tells the guest its terminal's size. Dropped while no side is live. */
+  /** Tells the guest its terminal's size; after a takeover, again. */
   resize(rows: number, columns: number): void {
-    this.#live?.send({ type: 'window', rows, columns });
+    this.#window = { type: 'window', rows, columns };
+    this.#live?.send(this.#window);
   }
 
   /** Output bytes that came twice, were equal, and were dropped. */
@@ -221,6 +223,7 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
     this.#generation = welcome.generation;
     this.#pairId = welcome.pairId;
     if (this.#lost) this.#lost.welcomedUs = monotonicUs();
+    if (this.#window) side.send(this.#window);
     for (const { channel, offset } of welcome.outputStart) this.#channel(channel).start(offset);
     this.#input.start(welcome.inputOffset, welcome.inputEnded, welcome.inputWindow);
     this.#first.resolve();
@@ -228,8 +231,7 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
   }
 
   #refused(side: Side, code: string, text: string): void {
-    // An address that another pair uses now may be ours again later.
-    if (code === 'ERR_LOCKSTEP_OTHER_PAIR') side.reset();
+    if (code === 'ERR_LOCKSTEP_OTHER_PAIR') void side.close();
     else this.#fail(new LockstepError(code as ErrorCode, text));
   }
 

@@ -204,7 +204,7 @@ test.serial('a bare guest that writes garbage to every port, and one that triple
   // However it ends: it does, and the same way again.
   const how = (one: Machine) => one.ended.catch((error: LockstepError) => error.code);
   const ended = await how(machine);
-  t.log(ended, machine.stats());
+  t.true(machine.stats().accesses > 0);
   await machine.close();
   await using again = await replay(log);
   t.deepEqual(await how(again.machine), ended);

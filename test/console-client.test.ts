@@ -38,6 +38,8 @@ test('passes bytes both ways and acknowledges what was read', async (t) => {
 
 test('goes over to the side that takes over: nothing lost, repeated or sent twice', async (t) => {
   const { primary, shadow, client } = await connected(t);
+  client.resize(40, 100);
+  t.deepEqual(await primary.expect(0x06), Buffer.of(40, 0, 100, 0));
   client.stdin.write('one\ntwo\n');
   await primary.input(8);
   primary.inputAck(4);
@@ -48,6 +50,7 @@ test('goes over to the side that takes over: nothing lost, repeated or sent twic
   await once(client, 'lost');
   client.stdin.write('three\n');
   shadow.welcome({ generation: 2, input: 4, output: [[0, 0]] });
+  t.deepEqual(await shadow.expect(0x06), Buffer.of(40, 0, 100, 0));
   t.deepEqual(await shadow.input(10), { offset: 4, text: 'two\nthree\n' });
   shadow.output(0, 'ONE\nTWO\n');
   t.is(await readBytes(client.stdout, 4), 'TWO\n');

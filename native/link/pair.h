@@ -31,7 +31,7 @@ struct PairOptions {
   uint32_t silence_ms = 1000;          // suspect a peer that is silent this long; link loss: at once
   uint64_t lag_bytes_max = 16u << 20;  // log bytes received but not yet executed by the shadow: slow down
   size_t output_bytes_max = 1u << 20;  // uncommitted or unread output: the guest stands still
-  InputKind console_input = InputKind::kData;  // kSerial for a bare guest, whose console is its 16550
+  InputKind console_input = InputKind::kData;  // kSerial for a bare guest: its console is a 16550
 };
 
 enum class PairNotice : uint8_t {
@@ -59,7 +59,8 @@ struct PairStatus {
 class Pair : public RecordSource {
  public:
   // The primary: `header` is the encoded log header, sent to the shadow that joins. Listens at once.
-  static std::unique_ptr<Pair> primary(PairOptions options, Bytes header, Inbox& inbox, PairListener listener);
+  static std::unique_ptr<Pair> primary(PairOptions options, Bytes header, Inbox& inbox,
+                                       PairListener listener);
   // The shadow: connects (retrying until `connect_ms` are over) and receives the header before it returns.
   // `on_frame` sees each verified frame before it is acknowledged (the shadow's own log).
   static std::unique_ptr<Pair> shadow(PairOptions options, Inbox& inbox, PairListener listener,
@@ -73,10 +74,10 @@ class Pair : public RecordSource {
   // socket takes it. Blocks while the shadow lags past the bound.
   virtual void frame(std::span<const uint8_t> frame, uint64_t lsn) = 0;
   virtual void progress(uint64_t lsn, uint64_t accesses) = 0;
-  // ---- vCPU thread, live or replaying. Output that the machine made after event `lsn`. Live: held until every
-  // frame and progress given so far is acknowledged; waits while the bound is full. Replaying: kept until the
-  // primary says that it was released, without waiting, because the primary's bound covers us. False when
-  // stopped or fenced.
+  // ---- vCPU thread, live or replaying. Output that the machine made after event `lsn`. Live: held until
+  // every frame and progress given so far is acknowledged; waits while the bound is full. Replaying: kept
+  // until the primary says that it was released, without waiting, because the primary's bound covers us.
+  // False when stopped or fenced.
   virtual bool output(uint8_t channel, uint64_t lsn, std::span<const uint8_t> bytes) = 0;
   // Console input is in the log up to byte `bytes` (and its end, when `eof`) as of event `lsn`.
   virtual void input_logged(uint64_t bytes, bool eof, uint64_t lsn) = 0;

@@ -87,7 +87,14 @@ export function killAtAnyEvent(side: 'primary' | 'shadow', load?: PairLoad): Sce
     const spin = performance.now() + random.next() * 2;
     while (performance.now() < spin);
     const struck = victim.exited === undefined;
+    const asleep = random.next() < 0.3;
+    if (asleep) pair.client.stdout.pause();
     victim.signal('SIGKILL');
+    if (asleep) {
+      // A reader that takes nothing for a while: all of it must be kept for it.
+      await sleep(random.between(50, 300));
+      pair.client.stdout.resume();
+    }
     await fed;
     const verdict = await pair.judge();
     const what = `kill -9 ${side} near event ${target} of ${events}`;
@@ -104,11 +111,14 @@ export type ShadowPlace = (typeof ACKS)[number];
 export const PRIMARY_PLACES: readonly PrimaryPlace[] = WRITES;
 export const SHADOW_PLACES: readonly ShadowPlace[] = ACKS;
 
+/** With events enough for a late pass. */
+const longer = (load: PairLoad): PairLoad => (load === FLOOD_LOAD ? load : { ...load, lines: 120 });
+
 /** One side dies in the middle of its everyday work; the other goes on. */
 export function dieAtWork(side: 'primary' | 'shadow', place: PrimaryPlace | ShadowPlace): Scenario {
   return async (random) => {
-    const load = random.pick([...TALKS, FLOOD_LOAD]);
-    const pass = random.between(1, 40);
+    const load = longer(random.pick([...TALKS, FLOOD_LOAD]));
+    const pass = random.between(1, load === FLOOD_LOAD ? 8 : 30);
     const fault = { [`${side}Fault`]: `${place}:${pass}` };
     // The shadow acknowledges heartbeats too: it may die before it is armed, and then the pair does not start.
     const pair = await open({ load, random, ...fault, heartbeatMs: 200 });
@@ -121,8 +131,8 @@ export function dieAtWork(side: 'primary' | 'shadow', place: PrimaryPlace | Shad
 /** One side stops in the middle of its everyday work, is taken for dead, and wakes when the other has gone on. */
 export function stopAtWork(side: 'primary' | 'shadow', place: PrimaryPlace | ShadowPlace): Scenario {
   return async (random) => {
-    const load = random.pick([...TALKS, FLOOD_LOAD]);
-    const pass = random.between(3, 30);
+    const load = longer(random.pick([...TALKS, FLOOD_LOAD]));
+    const pass = random.between(3, load === FLOOD_LOAD ? 8 : 30);
     const fault = { [`${side}Fault`]: `${place}:${pass}:stop` };
     const pair = await open({
       load,
@@ -269,6 +279,23 @@ export function stopSide(side: 'primary' | 'shadow'): Scenario {
   };
 }
 
+/** SIGSTOP within the silence limit: nothing happens. */
+export function nap(side: 'primary' | 'shadow'): Scenario {
+  return async (random) => {
+    const load = random.pick(LOADS);
+    const pair = await open({ load, random, silenceMs: 5000 });
+    const fed = pair.feed();
+    await pair.untilLines(load.lines > 0 ? random.between(1, load.lines - 10) * load.answers : 1000);
+    pair[side].signal('SIGSTOP');
+    await sleep(random.between(200, 1000));
+    pair[side].signal('SIGCONT');
+    await fed;
+    const verdict = await pair.judge();
+    mustBeQuiet(pair);
+    return { ...verdict, what: `${side} stopped within the silence limit`, struck: true };
+  };
+}
+
 // ---- what must change nothing -------------------------------------------------------------------
 
 function mustBeQuiet(pair: PairUnderTest): void {
@@ -337,6 +364,8 @@ export function loseArbiterThen(side: 'primary' | 'shadow'): Scenario {
 
 // ---- divergence ---------------------------------------------------------------------------------
 
+const UNUSED = 200 * (1 << 20);
+
 /** The shadow's guest memory is changed from outside: it reports that, and the primary goes on alone. */
 export function corruptShadow(where: 'text' | 'unused page'): Scenario {
   return async (random) => {
@@ -348,12 +377,16 @@ export function corruptShadow(where: 'text' | 'unused page'): Scenario {
       must(found > 0, pair, 'the marker is nowhere in guest memory');
     } else {
       // Far behind anything that this program ever touches: only a digest of all memory can see it.
-      corruptByte(pair.shadow.pid, 200 * (1 << 20) + random.between(0, 4095));
+      corruptByte(pair.shadow.pid, UNUSED + random.between(0, 4095));
     }
     await fed;
     const verdict = await pair.judge();
-    must(pair.shadow.exited === 'status 1', pair, 'the shadow did not report a divergence');
-    if (where === 'text') {
+    if (where === 'unused page') {
+      // No digest of the primary's is wrong here: the shadow finds that its own memory changed behind its back.
+      const page = pair.shadow.noise.some((line) => line.includes(`page 0x${UNUSED.toString(16)} changed`));
+      must(pair.shadow.exited === 'status 125' && page, pair, 'the shadow did not name the page');
+    } else {
+      must(pair.shadow.exited === 'status 1', pair, 'the shadow did not report a divergence');
       must(pair.shadow.has('diverged') && pair.primary.has('diverged'), pair, 'the divergence was not told');
       must(pair.primary.has('alone'), pair, 'the primary did not go on alone');
     }
@@ -420,6 +453,8 @@ export const BOTH_ALIVE: readonly Fault[] = [
   { name: 'link silent, both alive', times: 20, scenario: cutLink('swallow') },
   { name: 'primary stopped past the silence limit', times: 20, scenario: stopSide('primary') },
   { name: 'shadow stopped past the silence limit', times: 20, scenario: stopSide('shadow') },
+  { name: 'primary stopped within the silence limit', times: 10, scenario: nap('primary') },
+  { name: 'shadow stopped within the silence limit', times: 10, scenario: nap('shadow') },
 ];
 
 export const ARBITER: readonly Fault[] = [

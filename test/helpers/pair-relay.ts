@@ -6,6 +6,7 @@ export class Relay {
   readonly #server: Server;
   readonly #path: string;
   readonly #sockets = new Set<Socket>();
+  readonly #orphans = new Set<Socket>();
   #holding = false;
   /** Every byte that came from the far end. */
   protected heard?(connection: number, bytes: Buffer): void;
@@ -32,6 +33,12 @@ export class Relay {
     rmSync(this.#path, { force: true });
   }
 
+  /** Lets go of far ends that outlived their near ones. */
+  hangUp(): void {
+    this.outlives = false;
+    for (const socket of this.#orphans) socket.destroy();
+  }
+
   #join(near: Socket, far: string, connection: number): void {
     const upstream = connect(far);
     for (const socket of [near, upstream]) {
@@ -54,7 +61,9 @@ export class Relay {
       pass(upstream, near, bytes);
     });
     near.on('close', () => {
-      if (!this.outlives && !this.#holding) upstream.destroy();
+      if (this.#holding) return;
+      if (this.outlives) this.#orphans.add(upstream);
+      else upstream.destroy();
     });
     upstream.on('close', () => {
       if (!this.#holding) near.end(() => near.destroy());

@@ -357,6 +357,8 @@ export class PairUnderTest {
   async #judge(expected: 'whole' | 'beginning' | 'either'): Promise<Verdict> {
     const { load } = this.settings;
     await within(Promise.all([this.feed(), this.#ended()]), () => `it hangs\n${this.story()}`);
+    // A side that is done waits for its client to hang up.
+    for (const tap of [this.taps.primary, this.taps.shadow]) tap.hangUp();
     await within(Promise.all([this.primary.end(), this.shadow.end()]), () => `a side stays\n${this.story()}`);
     const host = await this.#host;
     const wrong: string[] = [];

@@ -57,7 +57,10 @@ export class SideProcess extends EventEmitter<{ line: [SideLine]; exit: [string]
       const found = this.first.get(name);
       if (found) return found;
       if (this.#exited !== undefined) throw this.#failure(`before it was '${name}'`);
-      await Promise.race([once(this, 'line'), once(this, 'exit')]);
+      const done = new AbortController();
+      const { signal } = done;
+      await Promise.race([once(this, 'line', { signal }), once(this, 'exit', { signal })]);
+      done.abort();
     }
   }
 

@@ -1,0 +1,7 @@
+import test from 'ava';
+import { CORRUPTIONS, KILLS } from './helpers/pair-faults.js';
+import { testFaults } from './helpers/pair-slice.js';
+
+testFaults(test, KILLS.slice(0, 1), 10);
+testFaults(test, KILLS.slice(1), 2);
+testFaults(test, CORRUPTIONS, 1);
