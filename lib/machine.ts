@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { native } from './addon.js';
-import { Channels, requireStream } from './channels.js';
+import { Channels } from './channels.js';
 import { deferred, withSignal } from './deferred.js';
 import { DivergenceError, fromNotice, guarded, LockstepError } from './errors.js';
 import type { Ended, MachineEvents, MachineState } from './events.js';
@@ -16,6 +16,12 @@ import { type TraceBatch, type TraceOptions, TraceQueue } from './trace.js';
 
 /** Hears every notice of the addon after the machine itself has. @internal */
 export type NoticeListener = (notice: NativeNotice) => void;
+
+/** Machines that run are not collected, whoever forgets them. */
+const running = new Set<Machine>();
+
+/** With a machine that was collected go the streams that nobody has. */
+const collected = new FinalizationRegistry<Channels>((channels) => channels.abandon());
 
 /**
  * A virtual machine. {@link Machine.create} makes one that is not recorded; `record()`, `replay()`,
@@ -55,12 +61,14 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#channels = new Channels(console);
     try {
       const machine = { ...config, ...this.#channels.descriptors };
-      this.#native = guarded(() => native().machine(machine, (batch) => this.#understand(batch)));
+      const listener = Machine.#listen(new WeakRef(this));
+      this.#native = guarded(() => native().machine(machine, listener));
     } catch (error) {
       this.#channels.destroy();
       throw error;
     }
     this.#channels.release();
+    collected.register(this, this.#channels);
   }
 
   get state(): MachineState {
@@ -69,16 +77,16 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   /** The program's standard input, or a bare guest's serial port. Ends the guest's input when it ends. */
   get stdin(): Writable {
-    return requireStream(this.#channels.stdin, 'stdin');
+    return this.#channels.stdin;
   }
 
   /** What the program, or a bare guest's serial port, puts out. Unread, it stops the guest. */
   get stdout(): Readable {
-    return requireStream(this.#channels.stdout, 'stdout');
+    return this.#channels.stdout;
   }
 
   get stderr(): Readable {
-    return requireStream(this.#channels.stderr, 'stderr');
+    return this.#channels.stderr;
   }
 
   /** Resolves when the guest runs. Aborting closes the machine. */
@@ -87,8 +95,7 @@ export class Machine extends EventEmitter<MachineEvents> {
       throw new LockstepError('ERR_LOCKSTEP_STATE', `a machine that is ${this.#state} cannot be started`);
     }
     try {
-      if (!signal?.aborted) guarded(() => this.#native.start());
-      await withSignal(this.#running.promise, signal);
+      await this.#awaited(() => this.#start(signal));
     } catch (error) {
       if (signal?.aborted) await this.close();
       throw error;
@@ -235,6 +242,19 @@ export class Machine extends EventEmitter<MachineEvents> {
     if (!alive && this.#waiting === 0) this.#native.unref();
   }
 
+  #start(signal: AbortSignal | undefined): Promise<void> {
+    if (!signal?.aborted) {
+      this.#native.start();
+      running.add(this);
+    }
+    return withSignal(this.#running.promise, signal);
+  }
+
+  /** The addon holds this for good, and through it no machine. */
+  static #listen(machine: WeakRef<Machine>): (batch: NativeNotice[]) => void {
+    return (batch) => machine.deref()?.#understand(batch);
+  }
+
   #understand(batch: NativeNotice[]): void {
     for (const notice of batch) {
       this.#take(notice);
@@ -279,12 +299,14 @@ export class Machine extends EventEmitter<MachineEvents> {
     this.#channels.endInput();
     this.#trace?.end();
     this.#settle();
+    running.delete(this);
   }
 
   async #close(): Promise<void> {
     await this.#awaited(() => this.#native.close());
     this.#channels.endInput();
     this.#trace?.end();
+    running.delete(this);
     this.#state = 'closed';
     if (!this.#end.settled) this.#end.resolve({ reason: 'closed', status: 0, detail: '' });
     this.#running.reject(new LockstepError('ERR_LOCKSTEP_STATE', 'the machine was closed before it ran'));

@@ -204,6 +204,8 @@ export interface NativeLogReader {
 export interface Native {
   /** An AF_UNIX stream pair, CLOEXEC: one end for a net.Socket, the other for the machine. */
   socketPair(): [number, number];
+  /** Closes one end of such a pair. */
+  closeDescriptor(fd: number): void;
   probe(): NativeProbe;
   machine(config: NativeConfig, listener: (batch: NativeNotice[]) => void): NativeMachine;
   openLog(path: string): NativeLogReader;

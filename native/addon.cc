@@ -1,6 +1,7 @@
 // The addon: what lib/native.ts calls Native.
 #include <napi.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "kvm/probe.h"
 #include "log_object.h"
@@ -35,6 +36,12 @@ Napi::Value socket_pair(const Napi::CallbackInfo& info) {
     for (uint32_t i = 0; i < 2; i++) array[i] = Napi::Number::New(env, ends[i]);
     return array;
   });
+}
+
+// Not fs.closeSync: a worker thread counts Node's own descriptors, and these are not.
+Napi::Value close_descriptor(const Napi::CallbackInfo& info) {
+  close(info[0].As<Napi::Number>().Int32Value());
+  return info.Env().Undefined();
 }
 
 Napi::Value probe(const Napi::CallbackInfo& info) {
@@ -89,6 +96,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set("logImage", log_image);
   set("repairLog", repair_recording);
   set("socketPair", socket_pair);       // socketPair(): [number, number]
+  set("closeDescriptor", close_descriptor);  // closeDescriptor(fd): void
   set("probe", probe);                  // probe(): Record<string, string | number | boolean>
   set("arbiterClaim", arbiter_claim);   // arbiterClaim(arbiter, pairId, generation, claimId): 'won' | 'lost' | 'unreachable'
   set("arbiterArm", arbiter_arm);       // arbiterArm(arbiter, pairId, generation, shadowId): boolean

@@ -8,7 +8,6 @@
 #include <random>
 
 #include "guest/abi.h"
-#include "sha256.h"
 
 namespace lockstep {
 
@@ -96,7 +95,7 @@ void Machine::prepare_origin() {
   if (config_.mode == Mode::kRun) return;
   LogHeader header;
   header.options = options_.serialise();
-  header.image_sha256 = sha256(image_bytes_);
+  std::copy(std::begin(image_.header.sha256), std::end(image_.header.sha256), header.image_sha256.begin());
   // A shadow has nothing else to start from.
   if (!config_.image_by_hash || config_.mode == Mode::kPrimary) header.image = image_bytes_;
   Bytes encoded = encode_log_header(header);
@@ -115,9 +114,9 @@ void Machine::prepare_replay() {
   image_bytes_ = header.image.empty() ? std::move(config_.image) : header.image;
   if (image_bytes_.empty())
     throw Failure("ERR_LOCKSTEP_IMAGE_MISSING", "the recording holds only its image's hash", "give the image with --image");
-  if (sha256(image_bytes_) != header.image_sha256)
-    throw Failure("ERR_LOCKSTEP_WRONG_IMAGE", "this is not the image that was recorded", "give the image the recording was made from");
   image_ = parse_image(image_bytes_);
+  if (!std::equal(header.image_sha256.begin(), header.image_sha256.end(), image_.header.sha256))
+    throw Failure("ERR_LOCKSTEP_WRONG_IMAGE", "this is not the image that was recorded", "give the image the recording was made from");
   options_ = MachineOptions::parse(header.options);
   model_ = CpuModel::parse(options_.cpu_model);
   log_source_ = std::make_unique<LogSource>(std::move(reader));
@@ -198,18 +197,7 @@ void Machine::build() {
   inputs_ = std::make_unique<Inputs>(inbox_, stdin_.get(), !program, control_);
   run_loop_ = std::make_unique<RunLoop>(RunLoop::Parts{
       *vcpu_, *memory_, model_, options_.seed, program, dirty_.get(), control_, schedule, tracked,
-      [this]() -> Driver& {
-        // Virtual time goes on from the last logged value; this host's own clock never enters.
-        auto encoder = std::make_unique<FrameEncoder>(received_);
-        auto recorder = make_recorder(std::move(encoder), make_clock(run_loop_->progression().time_us));
-        {
-          std::lock_guard lock(parts_mutex_);
-          recorder_ = std::move(recorder);
-        }
-        recorder_->took_over(pair_->status().generation);
-        live_ = true;
-        return *recorder_;
-      }});
+      [this]() -> Driver& { return go_live(); }});
   built_ = true;
 }
 
@@ -217,6 +205,24 @@ std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> e
   return std::make_unique<Recorder>(Recorder::Parts{
       run_loop_->progression(), *inputs_, control_, *outputs_, clock, std::move(encoder), log_.get(), pair_.get(),
       [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); }});
+}
+
+// The end of what was recorded: from here this machine faces the world itself. A shadow continues its log; a replay
+// that was told to leave its log is recorded no more.
+Driver& Machine::go_live() {
+  auto encoder = pair_ ? std::make_unique<FrameEncoder>(received_) : nullptr;
+  // Virtual time goes on from the last logged value; this host's own clock never enters.
+  auto recorder = make_recorder(std::move(encoder), make_clock(run_loop_->progression().time_us));
+  {
+    std::lock_guard lock(parts_mutex_);
+    recorder_ = std::move(recorder);
+  }
+  if (pair_)
+    recorder_->took_over(pair_->status().generation);
+  else
+    run_loop_->stop_digests();
+  live_ = true;
+  return *recorder_;
 }
 
 RecordingClock Machine::make_clock(uint64_t start_us) const {
@@ -274,7 +280,7 @@ void Machine::run() {
     RecordSource& source = log_source_ ? *log_source_ : *pair_;
     auto replayer = std::make_unique<Replayer>(Replayer::Parts{run_loop_->progression(), source, log_source_ != nullptr,
                                                                *outputs_, control_, *memory_, pair_.get(),
-                                                               config_.stop_at_event});
+                                                               config_.stop_at_event, config_.live_after_stop});
     std::lock_guard lock(parts_mutex_);
     replayer_ = std::move(replayer);
     driver = replayer_.get();
@@ -366,8 +372,8 @@ bool Machine::write_memory(uint64_t gpa, std::span<const uint8_t> bytes) {
 void Machine::trace(bool exits, bool dirty_pages, size_t entries_max, Tracer::Flush flush) {
   if (!built_) return;
   run_loop_->observe(nullptr);
+  tracer_.reset();  // hands over what it has, the pages dirtied last included
   memory_->watch(nullptr);
-  tracer_.reset();
   if (!entries_max) return;
   std::function<std::vector<uint64_t>()> pages;
   if (dirty_pages) {

@@ -36,6 +36,7 @@ struct MachineConfig {
   LogFileOptions log_options;
   bool image_by_hash = false;
   uint64_t stop_at_event = 0;
+  bool live_after_stop = false;   // kReplay: resumed there, it leaves the log and is recorded no more
   uint32_t kicks_per_second = 0;  // test aid
   uint64_t kick_seed = 1;
   PairOptions pair;
@@ -99,6 +100,7 @@ class Machine {
   void check_memory() const;
   void build();
   RecordingClock make_clock(uint64_t start_us) const;
+  Driver& go_live();
   void kick_at_random();
   void wait_for_the_primary_to_end();
   void stop_pair();

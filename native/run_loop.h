@@ -52,6 +52,7 @@ class RunLoop : public Sink {
   Board& board() { return board_; }
   // Registers, devices and memory as they stand; `whole` rehashes all of memory.
   Digest digest(bool with_memory, bool whole);
+  void stop_digests() { parts_.make_digests = false; }
   void set_dirty(DirtyTracker* dirty);
   void observe(AccessObserver observer) { observer_ = std::move(observer); }
 

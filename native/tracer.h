@@ -25,11 +25,12 @@ class Tracer {
   // `entries_max`: of one batch; `pages` harvests pages dirtied since the last call (empty: not traced).
   Tracer(bool exits, std::function<std::vector<uint64_t>()> pages, size_t entries_max, Flush flush)
       : exits_(exits), pages_(std::move(pages)), entries_max_(entries_max), flush_(std::move(flush)) {}
-  ~Tracer() { send(); }
+  ~Tracer();
   void access(const Progression& at, const Access& access);
-  void send();
 
  private:
+  void send();
+  void add_pages();
   void add(const TraceEntry& entry);
   static constexpr uint64_t kBatchUs = 50'000;
   bool exits_;
@@ -39,6 +40,7 @@ class Tracer {
   std::vector<TraceEntry> entries_;
   uint64_t dropped_ = 0;
   uint64_t batch_started_us_ = 0;
+  uint64_t position_ = 0, lsn_ = 0;  // of the last access
 };
 
 }  // namespace lockstep

@@ -10,7 +10,9 @@ void Clock::write(const Access& access) {
   switch (access.address - kPort) {
     case kVector: vector_ = static_cast<uint8_t>(access.value); break;
     case kTimer:
-      deadline_us_ = access.value ? now_us_ + static_cast<uint32_t>(access.value) : UINT64_MAX;
+      // It runs from the time that this position brings: the last that is known may be long past.
+      countdown_us_ = static_cast<uint32_t>(access.value);
+      deadline_us_ = UINT64_MAX;
       break;
     default: break;
   }
@@ -36,6 +38,10 @@ Want Clock::want(const Access& access) {
 
 void Clock::time(uint64_t now_us) {
   now_us_ = now_us;
+  if (countdown_us_) {
+    deadline_us_ = now_us_ + countdown_us_;
+    countdown_us_ = 0;
+  }
   if (now_us_ < deadline_us_) return;
   deadline_us_ = UINT64_MAX;
   sink_.raise(vector_);
@@ -44,6 +50,7 @@ void Clock::time(uint64_t now_us) {
 void Clock::save(StateWriter& out) const {
   out.put(now_us_);
   out.put(deadline_us_);
+  out.put(countdown_us_);
   out.put(latched_high_);
   out.put(vector_);
 }
@@ -51,6 +58,7 @@ void Clock::save(StateWriter& out) const {
 void Clock::restore(StateReader& in) {
   in.get(now_us_);
   in.get(deadline_us_);
+  in.get(countdown_us_);
   in.get(latched_high_);
   in.get(vector_);
 }

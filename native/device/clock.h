@@ -13,7 +13,7 @@ class Clock : public Device {
   static constexpr uint16_t kPorts = 16;
   explicit Clock(Sink& sink) : sink_(sink) {}
   uint64_t now_us() const { return now_us_; }
-  bool armed() const { return deadline_us_ != UINT64_MAX; }
+  bool armed() const { return countdown_us_ || deadline_us_ != UINT64_MAX; }
   uint64_t deadline_us() const { return deadline_us_; }
   void write(const Access& access) override;
   uint64_t read(const Access& access) override;
@@ -26,6 +26,7 @@ class Clock : public Device {
   Sink& sink_;
   uint64_t now_us_ = 0;
   uint64_t deadline_us_ = UINT64_MAX;
+  uint32_t countdown_us_ = 0;  // written, not yet running
   uint32_t latched_high_ = 0;
   uint8_t vector_ = 0x20;
 };

@@ -32,6 +32,7 @@ void Replayer::diverge(const std::string& kind, const std::string& where, const 
 }
 
 Go Replayer::fetch() {
+  if (left_log_) return Go::kLive;
   while (!record_) {
     record_.emplace();
     switch (parts_.source.next(&*record_)) {
@@ -98,7 +99,11 @@ bool Replayer::output(uint8_t channel, std::span<const uint8_t> bytes) {
 
 Go Replayer::applied(uint64_t lsn) {
   if (parts_.pair) parts_.pair->executed(lsn);
-  if (lsn == parts_.stop_at_event) parts_.control.pause();
+  if (lsn == parts_.stop_at_event) {
+    parts_.control.pause();
+    left_log_ = parts_.live_after_stop;
+    if (left_log_) return Go::kOn;
+  }
   // A log that was cut or closed here says nothing of what the guest did next.
   if (!parts_.can_peek) return Go::kOn;
   if (fetch() != Go::kOn) return Go::kStop;

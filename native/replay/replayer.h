@@ -26,6 +26,7 @@ class Replayer : public Driver {
     const GuestMemory& memory;
     Pair* pair = nullptr;
     uint64_t stop_at_event = 0;
+    bool live_after_stop = false;  // leave the log there: what is asked of the guest then, it answers
   };
   explicit Replayer(Parts parts) : parts_(std::move(parts)) {}
 
@@ -51,6 +52,7 @@ class Replayer : public Driver {
   Parts parts_;
   std::optional<Record> record_;
   std::deque<std::string> before_;
+  bool left_log_ = false;
   uint64_t digests_checked_ = 0;
   std::optional<Digest> final_digest_;
   std::optional<End> recorded_end_;
