@@ -50,7 +50,7 @@ export class Channels {
     this.#stdin?.destroy();
   }
 
-  /** Nobody has the machine any more. Output that somebody has taken can still be read to its end. */
+  /** The machine is closed, or nobody has it any more. Output that somebody has taken can still be read to its end. */
   abandon(): void {
     this.endInput();
     for (const socket of this.#sockets) if (!this.#taken.has(socket)) socket.destroy();

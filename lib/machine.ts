@@ -252,7 +252,10 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   /** The addon holds this for good, and through it no machine. */
   static #listen(machine: WeakRef<Machine>): (batch: NativeNotice[]) => void {
-    return (batch) => machine.deref()?.#understand(batch);
+    return (batch) => {
+      const target = machine.deref();
+      if (target) target.#understand(batch);
+    };
   }
 
   #understand(batch: NativeNotice[]): void {
@@ -304,7 +307,7 @@ export class Machine extends EventEmitter<MachineEvents> {
 
   async #close(): Promise<void> {
     await this.#awaited(() => this.#native.close());
-    this.#channels.endInput();
+    this.#channels.abandon();
     this.#trace?.end();
     running.delete(this);
     this.#state = 'closed';

@@ -140,6 +140,7 @@ void Machine::prepare_shadow() {
     if (e.notice == PairNotice::kFenced) control_.stop();
     listener_.on_pair(e);
   };
+  config_.pair.cancelled = [this] { return control_.stopping(); };
   std::shared_ptr<Pair> pair = Pair::shadow(config_.pair, inbox_, on_event, on_frame, config_.connect_ms, &encoded);
   {
     std::lock_guard lock(pair_mutex_);
@@ -238,7 +239,10 @@ void Machine::thread_main() {
   try {
     if (config_.mode == Mode::kShadow) prepare_shadow();
     vcpu_->adopt_thread();
-    control_.on_poke([this] { vcpu_->kick(); });
+    control_.on_poke([this] {
+      vcpu_->kick();
+      if (pair_) pair_->nudge();
+    });
     if (config_.kicks_per_second) kicker = std::thread([this] { kick_at_random(); });
     listener_.on_state("running");
     run();
@@ -253,9 +257,15 @@ void Machine::thread_main() {
     listener_.on_state("failed");
     listener_.on_ended(end);
   } catch (const Failure& failure) {
+    // A shadow that cannot go on must not seem to protect.
+    if (pair_ && !live_) pair_->diverged(failure.what());
     ended_ = true;
-    listener_.on_state("failed");
-    listener_.on_failed(failure);
+    if (control_.stopping() && failure.code == "ERR_LOCKSTEP_CLOSED") {
+      listener_.on_ended({"closed", 0, "", {}});
+    } else {
+      listener_.on_state("failed");
+      listener_.on_failed(failure);
+    }
   } catch (const std::exception& error) {
     ended_ = true;
     listener_.on_state("failed");
@@ -315,7 +325,8 @@ void Machine::wait_for_the_primary_to_end() {
   Record record;
   do {
     next = pair_->next(&record);
-  } while (next == RecordSource::Next::kRecord);
+    if (next == RecordSource::Next::kNudged && !control_.stopping()) control_.serve();
+  } while (next == RecordSource::Next::kRecord || next == RecordSource::Next::kNudged);
   live_ = next == RecordSource::Next::kLive;
 }
 

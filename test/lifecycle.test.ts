@@ -1,3 +1,4 @@
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
@@ -18,10 +19,11 @@ for (const [name, what] of [
   test.serial(`${what} leave no thread, descriptor or child`, async (t) => {
     const { status, stdout, stderr } = await scenario(name);
     t.is(status, 0, stderr);
+    t.is(stderr, '');
     const { before, after } = JSON.parse(stdout.toString());
     t.is(after.threads, before.threads);
     t.deepEqual(after.descriptors, before.descriptors);
-    t.is(after.children, 0);
+    t.is(after.children, before.children);
   });
 }
 
@@ -118,8 +120,8 @@ test.serial('pause, registers, memory, digest, resume', async (t) => {
 test.serial('a guest that makes no access is never paused, but closed', async (t) => {
   await using machine = await startShell('echo ready; while :; do :; done');
   await data(machine);
-  const [paused] = await Promise.allSettled([machine.pause(), machine.close()]);
-  t.is(paused.status, 'rejected');
+  // The pause is over as well: nobody waits for ever.
+  await Promise.allSettled([machine.pause(), machine.close()]);
   t.is((await machine.ended).reason, 'closed');
 });
 
@@ -218,21 +220,36 @@ test.serial('trace() can be filtered, left, aborted and begun again', async (t) 
 });
 
 test.serial('files of a running guest', async (t) => {
-  await using machine = await startShell(
-    'mkdir /tmp/d; echo hello > /tmp/d/file; : > /tmp/d/empty; ln -s file /tmp/d/link; echo ready; read -r line',
-  );
+  const host = scratch(t);
+  mkdirSync(join(host, 'sub'));
+  writeFileSync(join(host, 'packed'), 'from the host\n');
+  symlinkSync('packed', join(host, 'link'));
+  const argv = ['busybox', 'sh', '-c', 'cd /d; echo hello > file; : > empty; echo ready; read -r line'];
+  const image = await Image.fromProgram({ argv, files: [{ host, guest: '/d' }], memoryMiB: 32 });
+  await using machine = await Machine.create(image);
+  await machine.start();
   t.is(await data(machine), 'ready\n');
-  t.is(Buffer.from(await machine.readFile('/tmp/d/file')).toString(), 'hello\n');
-  t.is((await machine.readFile('/tmp/d/empty')).length, 0);
-  const files = await machine.listFiles('/tmp/d');
-  const byName = Object.fromEntries(files.map((file) => [file.name, file]));
-  t.like(byName.file, { type: 'file', sizeBytes: 6 });
-  t.like(byName.empty, { type: 'file', sizeBytes: 0 });
-  t.like(byName.link, { type: 'link' });
-  t.like(await machine.statFile('/tmp/d'), { type: 'directory' });
-  const missing = await t.throwsAsync(machine.readFile('/tmp/none'), { code: 'ERR_LOCKSTEP_GUEST_FILE' });
+  t.is(Buffer.from(await machine.readFile('/d/file')).toString(), 'hello\n');
+  t.is(Buffer.from(await machine.readFile('/d/packed')).toString(), 'from the host\n');
+  t.is((await machine.readFile('/d/empty')).length, 0);
+  const files = await machine.listFiles('/d');
+  t.deepEqual(files.map(({ name, type }) => `${type} ${name}`).sort(), [
+    'directory sub',
+    'file empty',
+    'file file',
+    'file packed',
+    'link link',
+  ]);
+  t.deepEqual(
+    files.find(({ name }) => name === 'file'),
+    { name: 'file', type: 'file', sizeBytes: 6 },
+  );
+  t.like(await machine.statFile('/d'), { type: 'directory' });
+  const missing = await t.throwsAsync(machine.readFile('/d/none'), { code: 'ERR_LOCKSTEP_GUEST_FILE' });
   t.is((missing as LockstepError).errno, 2);
   await t.throwsAsync(machine.readFile('relative'), { code: 'ERR_LOCKSTEP_INVALID_ARGUMENT' });
+  machine.stdin.end();
+  await machine.ended;
 });
 
 test.serial('system calls that the guest kernel lacks are counted by name', async (t) => {
@@ -242,12 +259,9 @@ test.serial('system calls that the guest kernel lacks are counted by name', asyn
   await machine.start();
   t.is((await machine.ended).status, 0);
   t.deepEqual(Object.values(machine.stats().unknownSyscalls), [1]);
-  await using bash = await Machine.create(
-    await Image.fromProgram({ argv: ['busybox', 'sh', '-c', '(true)'], memoryMiB: 32 }),
-  );
-  await bash.start();
-  await bash.ended;
-  t.deepEqual(bash.stats().unknownSyscalls, { clone: 1 });
+  await using shell = await startShell('read -r x < /none; x=$(true)');
+  await shell.ended;
+  t.deepEqual(shell.stats().unknownSyscalls, { clone: 1 });
 });
 
 test.serial('an AbortSignal closes a machine that starts, and rejects with AbortError', async (t) => {
@@ -303,11 +317,11 @@ test.serial('10 MB through cat, to a reader that takes its time', async (t) => {
 });
 
 test.serial('output that nobody reads stops the guest, and loses nothing', async (t) => {
-  await using machine = await startShell('i=0; while [ $i -lt 100000 ]; do i=$((i+1)); echo $i; done');
+  await using machine = await startShell('i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; done');
   machine.stdout.pause();
   await new Promise((resolve) => setTimeout(resolve, 200));
   t.is(machine.state, 'running');
   const lines = (await drain(machine.stdout)).toString().trimEnd().split('\n');
-  t.is(lines.length, 100_000);
-  t.is(lines.at(-1), '100000');
+  t.is(lines.length, 20_000);
+  t.is(lines.at(-1), '20000');
 });

@@ -40,7 +40,7 @@ async function compare(
   const timeUp = timer(KINDS.length);
   const { name } = make(first);
   progress(`exits: how much ${name} is ${runMs / 1000} s`);
-  const amount = await calibrate(first, runMs * 1.06, async (some) => {
+  const amount = await calibrate(first, runMs * 1.15, async (some) => {
     const guest = await Guest.prepare(make(some), directory);
     return (await guest.run()).ms;
   });

@@ -95,8 +95,8 @@ export async function calibrate(
     const ms = await run(amount);
     // Two sizes tell the slope: what it costs to start does not count.
     const slope = (ms - before.ms) / (amount - before.amount);
-    if (before.amount > 0 && slope > 0 && ms >= targetMs / 12) return Math.ceil(targetMs / slope);
+    if (before.amount > 0 && slope > 0 && ms >= targetMs / 5) return Math.ceil(targetMs / slope);
     before = { amount, ms };
-    amount *= ms < targetMs / 60 ? 8 : 3;
+    amount *= ms < targetMs / 40 ? 8 : 3;
   }
 }

@@ -52,6 +52,7 @@ class PairImpl final : public Pair {
   bool output(uint8_t channel, uint64_t lsn, std::span<const uint8_t> bytes) override;
   void input_logged(uint64_t bytes, bool eof, uint64_t lsn) override;
   Next next(Record* record) override;
+  void nudge() override;
   void executed(uint64_t lsn) override;
   void diverged(const std::string& what) override;
   void finish(const End& end, uint32_t wait_ms) override;
@@ -124,6 +125,7 @@ class PairImpl final : public Pair {
   mutable std::mutex mutex_;
   std::condition_variable changed_;  // anything a blocked caller may wait for, but room for output
   bool stopped_ = false;
+  bool nudged_ = false;
   bool role_live_;  // faces the world: a primary, or a shadow whose claim was won
   FenceState fence_;
   ArbiterWork work_ = ArbiterWork::kNone;

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "error.h"
 #include "fault_point.h"
@@ -22,6 +23,12 @@ constexpr uint64_t kConnectBackoffUs = 20'000;
 }
 
 enum class Joining { kDone, kHungUp, kSilent };
+constexpr uint64_t kCancelLookUs = 50'000;
+
+void check_cancelled(const PairOptions& options) {
+  if (options.cancelled && options.cancelled())
+    throw Failure("ERR_LOCKSTEP_CLOSED", "The shadow was closed before it had joined its primary.");
+}
 
 // Reads the header behind our HELLO. `deadline_us` moves on as long as bytes come in.
 Joining read_header(Connection& link, PairOptions* options, uint64_t patience_us, uint64_t* generation,
@@ -52,11 +59,12 @@ Joining read_header(Connection& link, PairOptions* options, uint64_t patience_us
       link.consume(used);
     }
     if (wanted == header->size()) return Joining::kDone;
+    check_cancelled(*options);
     uint64_t now = now_us();
     if (now >= deadline_us) return Joining::kSilent;
     link.flush();
     pollfd p{link.fd(), static_cast<short>(POLLIN | (link.unsent() > 0 ? POLLOUT : 0)), 0};
-    poll(&p, 1, static_cast<int>((deadline_us - now + 999) / 1000));
+    poll(&p, 1, static_cast<int>((std::min(deadline_us - now, kCancelLookUs) + 999) / 1000));
     if (p.revents == 0) continue;
     auto filled = link.fill();
     if (filled == Connection::Fill::kClosed) return Joining::kHungUp;
@@ -71,6 +79,7 @@ PairImpl::Joined PairImpl::join(PairOptions* options, uint32_t connect_ms, Bytes
   Joined joined;
   joined.shadow_id = random_id();
   for (;;) {
+    check_cancelled(*options);
     uint64_t now = now_us();
     uint64_t left_us = deadline_us > now ? deadline_us - now : 0;
     int error = 0;
@@ -98,9 +107,10 @@ RecordSource::Next PairImpl::next(Record* record) {
       send_link(Ready{});
     }
     changed_.wait(lock, [&] {
-      return is_over() || !queue_.empty() || role_live_ || fence_.phase == FencePhase::kEnded;
+      return is_over() || !queue_.empty() || role_live_ || nudged_ || fence_.phase == FencePhase::kEnded;
     });
     if (is_over()) return Next::kStopped;
+    if (std::exchange(nudged_, false)) return Next::kNudged;
     if (queue_.empty()) {
       if (!role_live_) return Next::kEnd;
       note(PairNotice::kLive);
@@ -114,6 +124,12 @@ RecordSource::Next PairImpl::next(Record* record) {
   *record = std::move(batch_.front());
   batch_.pop_front();
   return Next::kRecord;
+}
+
+void PairImpl::nudge() {
+  Lock lock(mutex_);
+  nudged_ = true;
+  changed_.notify_all();
 }
 
 // On the replayer's hot path, so without the lock: the loop looks when it next acknowledges, and is woken

@@ -12,10 +12,13 @@ class RecordSource {
     kEnd,      // the log is over (with an End record delivered before, or cut)
     kLive,     // the fence was won and every received record was delivered: face the world
     kStopped,  // stop() was called, or this side was fenced off
+    kNudged,   // nothing yet, but somebody called nudge(): look around and ask again
   };
   virtual ~RecordSource() = default;
   // Blocks until there is something. Called on the vCPU thread.
   virtual Next next(Record* record) = 0;
+  // Any thread: a next() that waits comes back.
+  virtual void nudge() {}
 };
 
 }  // namespace lockstep

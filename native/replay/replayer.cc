@@ -40,6 +40,11 @@ Go Replayer::fetch() {
       case RecordSource::Next::kEnd:
       case RecordSource::Next::kStopped: record_.reset(); return Go::kStop;
       case RecordSource::Next::kLive: record_.reset(); return Go::kLive;
+      case RecordSource::Next::kNudged:
+        record_.reset();
+        if (parts_.control.stopping()) return Go::kStop;
+        if (may_serve_) parts_.control.serve();
+        continue;
     }
     if (std::holds_alternative<Takeover>(*record_)) record_.reset();
   }
@@ -57,6 +62,14 @@ Go Replayer::boot(Event* event) {
 
 Go Replayer::position(const Access& access, const Want&, Event* event) {
   if (parts_.control.stopping()) return Go::kStop;
+  // A read has no value yet: who looked at the machine now would complete it with none.
+  may_serve_ = access.write;
+  const Go go = next_at(access, event);
+  may_serve_ = true;
+  return go;
+}
+
+Go Replayer::next_at(const Access& access, Event* event) {
   for (;;) {
     if (Go go = fetch(); go != Go::kOn) return go;
     if (auto* next = std::get_if<Event>(&*record_)) {
@@ -102,7 +115,7 @@ Go Replayer::applied(uint64_t lsn) {
   if (lsn == parts_.stop_at_event) {
     parts_.control.pause();
     left_log_ = parts_.live_after_stop;
-    if (left_log_) return Go::kOn;
+    return Go::kOn;  // it stands still first, even at the end of the log
   }
   // A log that was cut or closed here says nothing of what the guest did next.
   if (!parts_.can_peek) return Go::kOn;

@@ -45,6 +45,7 @@ class Replayer : public Driver {
   const std::optional<End>& recorded_end() const { return recorded_end_; }
 
  private:
+  Go next_at(const Access& access, Event* event);
   Go fetch();  // kOn: record_ holds the next one
   [[noreturn]] void diverge(const std::string& kind, const std::string& where, const std::string& expected,
                             const std::string& actual);
@@ -53,6 +54,7 @@ class Replayer : public Driver {
   std::optional<Record> record_;
   std::deque<std::string> before_;
   bool left_log_ = false;
+  bool may_serve_ = true;  // what others want of the machine can be done while it waits for a record
   uint64_t digests_checked_ = 0;
   std::optional<Digest> final_digest_;
   std::optional<End> recorded_end_;

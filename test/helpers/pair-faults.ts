@@ -408,8 +408,16 @@ const SIDES = ['primary', 'shadow'] as const;
 const both = (fault: (side: 'primary' | 'shadow') => Fault[]) => SIDES.flatMap(fault);
 
 export const KILLS: readonly Fault[] = [
-  { name: 'kill -9 of the primary, uniform over event numbers', times: 200, scenario: killAtAnyEvent('primary') },
-  { name: 'kill -9 of the shadow, uniform over event numbers', times: 50, scenario: killAtAnyEvent('shadow') },
+  {
+    name: 'kill -9 of the primary, uniform over event numbers',
+    times: 200,
+    scenario: killAtAnyEvent('primary'),
+  },
+  {
+    name: 'kill -9 of the shadow, uniform over event numbers',
+    times: 50,
+    scenario: killAtAnyEvent('shadow'),
+  },
 ];
 
 /** Inside a log write and an acknowledgement, of either side. */

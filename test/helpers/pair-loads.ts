@@ -18,7 +18,7 @@ export interface PairLoad {
 export interface Piece {
   text: string;
   lines: number;
-  then: 'answers' | 'nothing' | number;
+  after: 'answers' | 'nothing' | number;
 }
 
 /** Stands in every answer of the ledger, so that a test can find it in guest memory. */
@@ -91,7 +91,7 @@ export function makePieces(load: PairLoad, random: Random): Piece[] {
     pieces.push({
       text,
       lines,
-      then: kind < 0.5 ? 'answers' : kind < 0.7 ? random.between(1, 4) : 'nothing',
+      after: kind < 0.5 ? 'answers' : kind < 0.7 ? random.between(1, 4) : 'nothing',
     });
     made += lines;
   }

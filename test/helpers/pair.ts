@@ -278,7 +278,9 @@ export class PairUnderTest {
       this.#over = true;
       this.#more.emit('more');
     };
-    this.client.ended.then(({ status }) => {
+    const read = once(this.client.stdout, 'end').catch(() => {});
+    this.client.ended.then(async ({ status }) => {
+      await read;
       this.#status = status;
       over();
     }, over);
@@ -319,8 +321,8 @@ export class PairUnderTest {
       if (!this.client.stdin.write(piece.text)) {
         await Promise.race([once(this.client.stdin, 'drain'), this.#ended()]);
       }
-      if (piece.then === 'answers') await this.untilLines(this.#linesFed * this.settings.load.answers);
-      else if (piece.then !== 'nothing') await sleep(piece.then);
+      if (piece.after === 'answers') await this.untilLines(this.#linesFed * this.settings.load.answers);
+      else if (piece.after !== 'nothing') await sleep(piece.after);
     }
   }
 
@@ -359,9 +361,14 @@ export class PairUnderTest {
     await within(Promise.all([this.feed(), this.#ended()]), () => `it hangs\n${this.story()}`);
     // A side that is done waits for its client to hang up.
     for (const tap of [this.taps.primary, this.taps.shadow]) tap.hangUp();
-    await within(Promise.all([this.primary.end(), this.shadow.end()]), () => `a side stays\n${this.story()}`);
-    const host = await this.#host;
+    const ends = Promise.all([this.primary.end(), this.shadow.end()]);
+    await Promise.race([ends, sleep(2000)]);
     const wrong: string[] = [];
+    for (const side of [this.primary, this.shadow]) {
+      if (side.exited === undefined && this.#status !== undefined) await this.#askAgain(side, wrong);
+    }
+    await within(ends, () => `a side stays\n${this.story()}`);
+    const host = await this.#host;
     const { output } = this;
     const whole = this.#status !== undefined && output.equals(host.stdout);
     if (!host.stdout.subarray(0, output.length).equals(output)) {
@@ -400,6 +407,24 @@ export class PairUnderTest {
       primary: this.primary.exited as string,
       shadow: this.shadow.exited as string,
     };
+  }
+
+  /**
+   * A side that was killed may have told the client of the end, but not its shadow, which then takes over and
+   * waits for somebody to tell. It has nothing new to say.
+   */
+  async #askAgain(side: SideChild, wrong: string[]): Promise<void> {
+    const aborter = new AbortController();
+    void side.end().then(() => aborter.abort());
+    const addresses = [`unix:${this.at(`${side.name}.tap`)}`];
+    const client = await ConsoleClient.connect({ addresses, signal: aborter.signal }).catch(() => {});
+    if (!client) return; // it was about to end anyway
+    client.stdout.resume();
+    const ended = await Promise.race([client.ended, side.end()]).catch(String);
+    if (typeof ended !== 'string' && ended.status !== this.#status) {
+      wrong.push(`the ${side.name} says status ${ended.status} when asked again`);
+    }
+    await client.close();
   }
 
   async #replay(side: 'primary' | 'shadow', wrong: string[]): Promise<{ events: number; checked: number }> {

@@ -1,0 +1,47 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { command, root } from './helpers/command.js';
+
+async function example(name: string): Promise<{ lines: string[]; stderr: string; status: number | null }> {
+  const tsx = join(root, 'node_modules/.bin/tsx');
+  const { status, stdout, stderr } = await command([tsx, join(root, 'examples', name)], { cwd: root });
+  return { status, stderr, lines: stdout.toString().trimEnd().split('\n') };
+}
+
+test.serial('record-and-replay.ts', async (t) => {
+  const { status, lines, stderr } = await example('record-and-replay.ts');
+  t.is(status, 0, stderr);
+  t.deepEqual(lines.slice(0, 3), [
+    '2^64 = 18446744073709551616',
+    'scale=30; 4*a(1) = 3.141592653589793238462643383276',
+    'sqrt(2) = 1.414213562373095048801688724209',
+  ]);
+  t.regex(lines[3] as string, /^recorded: \d+ events, exit status 0$/);
+  t.regex(lines[4] as string, /^replayed: \d+ events, \d+ digests equal$/);
+  t.regex(lines[5] as string, /^after event 2 the processor stood at 0x[0-9a-f]+$/);
+});
+
+test.serial('trace-exits.ts', async (t) => {
+  const { status, lines, stderr } = await example('trace-exits.ts');
+  t.is(status, 0, stderr);
+  t.deepEqual(
+    lines.slice(0, 4),
+    ['primary', 'shadow', 'log', 'event'].map((word) => `${word}, and again: ${word}`),
+  );
+  t.regex(lines.join('\n'), /write 1 port 0x/);
+  t.regex(lines.at(-1) as string, /^[1-9]\d* pages written, 0 entries dropped, [1-9]\d* exits in all$/);
+});
+
+test.serial('spawn-pair.ts', async (t) => {
+  const { status, lines, stderr } = await example('spawn-pair.ts');
+  t.is(status, 0, stderr);
+  const answers = lines.filter((line) => /^\d+: /.test(line));
+  t.deepEqual(
+    answers,
+    Array.from({ length: 20 }, (_, index) => `${index + 1}: line ${index + 1}`),
+  );
+  t.is(lines[0], 'the pair is protected');
+  t.true(lines.includes('the shadow is live, generation 2'));
+  t.true(lines.some((line) => /^nobody answered for [\d.]+ ms$/.test(line)));
+  t.is(lines.at(-1), '20 lines, 20 answers, exit status 0');
+});
