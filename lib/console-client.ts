@@ -236,7 +236,8 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
   }
 
   #changed(side: Side, connected: boolean): void {
-    if (!connected && side === this.#live) this.#lose(side);
+    // Hanging up is no loss.
+    if (!connected && side === this.#live && !this.#closing) this.#lose(side);
   }
 
   #lose(side: Side): void {

@@ -83,8 +83,8 @@ export class PairSide extends EventEmitter<PairEvents> {
   }
 
   /**
-   * Ends this side. When it is the live one the machine is over for both sides: a shadow takes over only from
-   * a side that is lost. A shadow that is closed leaves its primary to go on alone. Idempotent.
+   * Ends this side; the other sees a loss and goes on: a shadow takes over, a primary goes on alone. The machine
+   * is over for both when its program ends. Idempotent.
    */
   close(): Promise<void> {
     return this.machine.close();

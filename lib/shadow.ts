@@ -1,7 +1,11 @@
 import { logConfig, type MachineOptions, type OptionalLogOptions } from './options.js';
 import { type PairOptions, PairSide, pairConfig } from './pair-side.js';
 
-export type ShadowOptions = PairOptions & OptionalLogOptions & Pick<MachineOptions, 'kicks'>;
+export type ShadowOptions = PairOptions &
+  OptionalLogOptions & {
+    /** @internal Test aid: kicks the vCPU at random moments. */
+    kicks?: MachineOptions['kicks'];
+  };
 
 /** The side of a pair that relives the primary's log as it is written, and carries on when that side is lost. */
 export class Shadow extends PairSide {

@@ -248,7 +248,10 @@ void Machine::thread_main() {
     run();
     listener_.on_state("halted");
   } catch (const Diverged& diverged) {
-    if (pair_) pair_->diverged(diverged.what());
+    if (pair_) {
+      pair_->diverged(diverged.what());
+      pair_->settle_notices();
+    }
     MachineEnd end;
     end.reason = "diverged";
     end.detail = diverged.what();
@@ -259,6 +262,7 @@ void Machine::thread_main() {
   } catch (const Failure& failure) {
     // A shadow that cannot go on must not seem to protect.
     if (pair_ && !live_) pair_->diverged(failure.what());
+    if (pair_) pair_->settle_notices();
     ended_ = true;
     if (control_.stopping() && failure.code == "ERR_LOCKSTEP_CLOSED") {
       listener_.on_ended({"closed", 0, "", {}});
@@ -309,6 +313,7 @@ void Machine::run() {
   if (pair_ && live_ && end.reason != "fenced") pair_->finish(result.end, kFinishWaitMs);
   close_log();
   ended_ = true;
+  if (pair_) pair_->settle_notices();
   listener_.on_ended(end);
 }
 

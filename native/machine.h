@@ -69,7 +69,8 @@ class Machine {
   ~Machine();  // stops and joins
 
   void start();
-  void stop() { control_.stop(); stop_pair(); }
+  // The pair first: the other side sees a plain loss, never half of an orderly end.
+  void stop() { stop_pair(); control_.stop(); }
   void join();
   Control& control() { return control_; }
   Inbox& inbox() { return inbox_; }

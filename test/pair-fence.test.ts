@@ -1,5 +1,5 @@
 import test from 'ava';
-import { ARBITER, BOTH_ALIVE, blocks, RACE_FAULTS } from './helpers/pair-faults.js';
+import { ARBITER, BOTH_ALIVE, blocks, RACE_FAULTS } from './helpers/pair-fault-list.js';
 import { testFaults } from './helpers/pair-slice.js';
 
 testFaults(test, RACE_FAULTS, 1);

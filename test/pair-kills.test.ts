@@ -1,5 +1,5 @@
 import test from 'ava';
-import { CORRUPTIONS, KILLS } from './helpers/pair-faults.js';
+import { CORRUPTIONS, KILLS } from './helpers/pair-fault-list.js';
 import { testFaults } from './helpers/pair-slice.js';
 
 testFaults(test, KILLS.slice(0, 1), 10);

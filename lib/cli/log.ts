@@ -17,7 +17,9 @@ function describe(info: RecordingInfo): string {
     info.ending === 'ended' ? `${info.endReason}, status ${info.endStatus}` : 'cut off: no end was recorded';
   const perEvent =
     events > 0 ? `, ${(info.eventBytes / events).toFixed(1)} bytes each before compression` : '';
-  const options = Object.entries(info.options).map(([key, value]) => `  ${key.padEnd(16)} ${value}`);
+  const options = Object.entries(info.options)
+    .filter(([key]) => key !== 'seed') // a secret: --json has it
+    .map(([key, value]) => `  ${key.padEnd(16)} ${value}`);
   return [
     `version       ${info.version}`,
     `events        ${events.toLocaleString('en-US')}${perEvent}`,

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { addGuestOptions, addLogOptions, addPairOptions, whole } from './options.js';
+import { addGuestOptions, addLogFileOptions, addLogOptions, addPairOptions, whole } from './options.js';
 
 /** Loaded when its command runs, so that `--help` answers at once. Resolves with the exit status. */
 type Action = (options: never, ...operands: never[]) => Promise<number>;
@@ -86,14 +86,18 @@ function buildProgram(finish: (status: number) => void): Command {
     .argument('<source>', 'path in the guest, or LOG:PATH')
     .argument('<host-path>', "file or directory; '-' is stdout")
     .option('--control <socket>', 'the socket that run, record or primary were given')
-    .option('--event <n>', 'of a recording: as it was after this event (default: the last)', whole);
+    .option(
+      '--event <n>',
+      'of a recording: when the guest next spoke after this event (default: the last)',
+      whole,
+    );
   runs(cp, () => import('./cp.js'));
 
   const primary = command('primary', 'run a program as the primary of a pair').argument('[program...]');
   addLogOptions(addGuestOptions(primary), { required: false });
   runs(addPairOptions(primary), () => import('./primary.js'));
   const shadow = command('shadow', 'mirror a primary, and carry on when it is lost');
-  runs(addPairOptions(addLogOptions(shadow, { required: false })), () => import('./shadow.js'));
+  runs(addPairOptions(addLogFileOptions(shadow, { required: false })), () => import('./shadow.js'));
 
   const console = command('console', 'talk to the program that a pair runs')
     .argument('<address...>', 'the console addresses of both sides')

@@ -99,14 +99,19 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .option('--control <socket>', 'listen here for `lockstep cp`');
 }
 
-export function addLogOptions(command: Command, { required }: { required: boolean }): Command {
+export function addLogFileOptions(command: Command, { required }: { required: boolean }): Command {
   const flag = '--log <file>';
   if (required) command.requiredOption(flag, 'the recording');
   else command.option(flag, "this side's recording");
   return command
     .option('--force', 'overwrite an existing log')
-    .option('--fsync', 'have everything on disk before output leaves')
-    .option('--image-by-hash', 'leave the image out of the log')
+    .option('--fsync', 'have everything on disk before output leaves');
+}
+
+/** Of a log that starts here: a shadow's takes these from its primary. */
+export function addLogOptions(command: Command, { required }: { required: boolean }): Command {
+  return addLogFileOptions(command, { required })
+    .option('--image-by-hash', "leave the image out of the log (a primary's keeps it)")
     .option('--digest-every <n>', 'take a digest every so many events', whole);
 }
 

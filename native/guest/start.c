@@ -4,6 +4,8 @@
 struct frame first_frame = {.cs = LS_SEL_USER_CODE, .ss = LS_SEL_USER_DATA, .rflags = RFLAGS_PROGRAM};
 
 static _Noreturn void leave(uint32_t kind, uint32_t code) {
+    /* The last chance to ask for the files that the program leaves. */
+    if (kind != LS_EXIT_PANIC) exchange(0, NEVER, false);
     port->exit_kind = kind;
     port->exit_code = code;
     for (;;) __asm__ volatile("out %%al, %0" ::"i"(LS_PORT_EXIT), "a"(0) : "memory");

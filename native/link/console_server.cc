@@ -98,6 +98,7 @@ void ConsoleServer::welcome() {
     client_->sent[channel] = ledger_.start(channel);
     m.output_start.push_back({channel, ledger_.start(channel)});
   }
+  client_->input_base = input_taken_;
   client_->welcomed = true;
   client_->end_sent = false;
   send(m);
@@ -163,7 +164,8 @@ void ConsoleServer::take_input(const console_message::Input& input) {
   if (eof_taken_) broke("input after the end of input.");
   // The bound that makes it safe never to stop reading from a client: its acknowledgements of output come the
   // same way, and a guest that waits for them takes no input.
-  if (end > input_acked_ + kConsoleInputWindow) broke("more input than the window allows.");
+  // A client that follows another begins behind what that one sent, acknowledged or not.
+  if (end > std::max(input_acked_, client_->input_base) + kConsoleInputWindow) broke("more input than the window allows.");
   auto fresh = input.bytes.subspan(static_cast<size_t>(input_taken_ - input.offset));
   inbox_.push({input_kind_, 0, Bytes(fresh.begin(), fresh.end())});
   input_taken_ = end;

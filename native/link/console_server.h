@@ -60,6 +60,7 @@ class ConsoleServer {
     explicit Client(std::unique_ptr<Stream> stream) : connection(std::move(stream)) {}
     Connection connection;
     bool welcomed = false, end_sent = false;
+    uint64_t input_base = 0;  // input that had come before its WELCOME
     std::array<uint64_t, kOutputChannels> sent{};
     std::array<uint64_t, kOutputChannels> acked{};  // may be ahead: received from the side before us
     uint64_t arrived(uint8_t channel) const { return std::min(acked[channel], sent[channel]); }

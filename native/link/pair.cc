@@ -197,6 +197,12 @@ void PairImpl::finish_link(Lock& lock, const End& end, uint64_t deadline_us) {
   }
 }
 
+void PairImpl::settle_notices() {
+  Lock lock(mutex_);
+  wake();
+  changed_.wait(lock, [&] { return loop_left_ || (notices_.empty() && !telling_); });
+}
+
 void PairImpl::stop() {
   Lock lock(mutex_);
   stopped_ = true;

@@ -89,6 +89,9 @@ class Pair : public RecordSource {
   // The machine ended (live: after all output): waits until all output is committed and the console client
   // has it, or `wait_ms` are over, tells console client (reason, status) and shadow that it was on purpose.
   virtual void finish(const End& end, uint32_t wait_ms) = 0;
+  // ---- vCPU thread, before it reports how the machine ended: waits until the listener has heard every notice so
+  // far, so that nobody learns of the end before its reason.
+  virtual void settle_notices() = 0;
   // ---- any thread. Every blocked call above returns soon. Idempotent. The peer sees a plain loss.
   virtual void stop() = 0;
   virtual PairStatus status() const = 0;

@@ -41,6 +41,8 @@ void PairImpl::run() {
   link_listener_.reset();
   console_->close();
   tell_listener(lock);
+  loop_left_ = true;
+  changed_.notify_all();
 }
 
 int PairImpl::poll_timeout_ms(uint64_t now) const {
@@ -241,9 +243,12 @@ void PairImpl::note(PairNotice notice, std::string detail) {
 void PairImpl::tell_listener(Lock& lock) {
   auto notices = std::exchange(notices_, {});
   if (notices.empty() || !listener_) return;
+  telling_ = true;
   lock.unlock();
   for (const PairEvent& event : notices) listener_(event);
   lock.lock();
+  telling_ = false;
+  changed_.notify_all();
 }
 
 void PairImpl::wake() {

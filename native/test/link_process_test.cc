@@ -191,9 +191,11 @@ void stop_one(bool stops_primary) {
     std::string text = typed_text(600);
     TestClient client({world.console(true), world.console(false)}, text, 20);
     size_t at = 1 + below(200);
+    client.types_until = 300;
     run_until(client, [&] { return client.echoed().size() >= at; });
     kill(stopped.pid, SIGSTOP);
     run_until(client, [&] { return winner.time_of(PairNotice::kClaimWon) != 0; });
+    client.types_until = SIZE_MAX;
     run_until(client, [&] { return client.echoed().size() > 400; });
     kill(stopped.pid, SIGCONT);
     run_until(client, [&] { return stopped.time_of(PairNotice::kFenced) != 0; });

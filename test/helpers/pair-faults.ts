@@ -3,7 +3,8 @@
 import { renameSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { corruptByte, corruptText } from './guest-memory.js';
-import { type PairSettings, PairUnderTest, type SideChild, type Verdict } from './pair.js';
+import { type PairSettings, PairUnderTest, type Verdict } from './pair.js';
+import type { SideChild } from './pair-child.js';
 import { FLOOD_LOAD, LEDGER_LOAD, LOADS, MARKER, type PairLoad, SEQ_LOAD, TALKS } from './pair-loads.js';
 import type { Random } from './random.js';
 
@@ -118,7 +119,7 @@ const longer = (load: PairLoad): PairLoad => (load === FLOOD_LOAD ? load : { ...
 export function dieAtWork(side: 'primary' | 'shadow', place: PrimaryPlace | ShadowPlace): Scenario {
   return async (random) => {
     const load = longer(random.pick([...TALKS, FLOOD_LOAD]));
-    const pass = random.between(1, load === FLOOD_LOAD ? 8 : 30);
+    const pass = random.between(2, load === FLOOD_LOAD ? 8 : 30);
     const fault = { [`${side}Fault`]: `${place}:${pass}` };
     // The shadow acknowledges heartbeats too: it may die before it is armed, and then the pair does not start.
     const pair = await open({ load, random, ...fault, heartbeatMs: 200 });
@@ -394,93 +395,3 @@ export function corruptShadow(where: 'text' | 'unused page'): Scenario {
     return { ...verdict, what: `shadow corrupted: ${where}`, struck: true };
   };
 }
-
-// ---- all of them --------------------------------------------------------------------------------
-
-export interface Fault {
-  name: string;
-  /** How often the soak does it. */
-  times: number;
-  scenario: Scenario;
-}
-
-const SIDES = ['primary', 'shadow'] as const;
-const both = (fault: (side: 'primary' | 'shadow') => Fault[]) => SIDES.flatMap(fault);
-
-export const KILLS: readonly Fault[] = [
-  {
-    name: 'kill -9 of the primary, uniform over event numbers',
-    times: 200,
-    scenario: killAtAnyEvent('primary'),
-  },
-  {
-    name: 'kill -9 of the shadow, uniform over event numbers',
-    times: 50,
-    scenario: killAtAnyEvent('shadow'),
-  },
-];
-
-/** Inside a log write and an acknowledgement, of either side. */
-export const WORK_FAULTS: readonly Fault[] = both((side) =>
-  (side === 'primary' ? PRIMARY_PLACES : SHADOW_PLACES).flatMap((place) => [
-    { name: `${side} dies at ${place}`, times: 20, scenario: dieAtWork(side, place) },
-    { name: `${side} stops at ${place} and wakes`, times: 5, scenario: stopAtWork(side, place) },
-  ]),
-);
-
-/** Inside an arbiter claim and going live, of either side. */
-export const TAKEOVER_FAULTS: readonly Fault[] = both((side) =>
-  CLAIM_PLACES.flatMap((place) => [
-    {
-      name: `${side} dies at ${place}, nobody is left`,
-      times: 20,
-      scenario: failAtTakeover(side, place, false),
-    },
-    { name: `${side} stops at ${place} and wakes`, times: 20, scenario: failAtTakeover(side, place, true) },
-  ]),
-);
-
-/** Inside an arbiter claim while the other side claims as well. */
-export const RACE_FAULTS: readonly Fault[] = both((side) =>
-  (['claim-before-link', 'claim-after-link'] as const).flatMap((place) => [
-    {
-      name: `link cut, ${side} dies at ${place}`,
-      times: 20,
-      scenario: failAtClaimWithBothAlive(side, place, false),
-    },
-    {
-      name: `link cut, ${side} stops at ${place} and wakes`,
-      times: 20,
-      scenario: failAtClaimWithBothAlive(side, place, true),
-    },
-  ]),
-);
-
-export const BOTH_ALIVE: readonly Fault[] = [
-  { name: 'link cut, both alive', times: 20, scenario: cutLink('cut') },
-  { name: 'link silent, both alive', times: 20, scenario: cutLink('swallow') },
-  { name: 'primary stopped past the silence limit', times: 20, scenario: stopSide('primary') },
-  { name: 'shadow stopped past the silence limit', times: 20, scenario: stopSide('shadow') },
-  { name: 'primary stopped within the silence limit', times: 10, scenario: nap('primary') },
-  { name: 'shadow stopped within the silence limit', times: 10, scenario: nap('shadow') },
-];
-
-export const ARBITER: readonly Fault[] = [
-  { name: 'arbiter gone while the link is up', times: 10, scenario: loseArbiter },
-  { name: 'arbiter gone, primary killed, arbiter back', times: 10, scenario: loseArbiterThen('primary') },
-  { name: 'arbiter gone, shadow killed, arbiter back', times: 10, scenario: loseArbiterThen('shadow') },
-];
-
-export function blocks(ms: number): Fault[] {
-  const of = (name: string, sides: readonly ('primary' | 'shadow')[]) => ({
-    name: `event loop of ${name} blocked for ${ms} ms`,
-    times: 5,
-    scenario: blockEventLoop(sides, ms),
-  });
-  return [of('the primary', ['primary']), of('the shadow', ['shadow']), of('both', SIDES)];
-}
-
-export const CORRUPTIONS: readonly Fault[] = [
-  { name: 'shadow memory corrupted where the program works', times: 10, scenario: corruptShadow('text') },
-  { name: 'shadow memory corrupted where nothing runs', times: 10, scenario: corruptShadow('unused page') },
-];

@@ -1,6 +1,10 @@
 import type { ExecutionContext, TestFn } from 'ava';
-import { closeAll, type Fault } from './pair-faults.js';
+import type { Fault } from './pair-fault-list.js';
+import { closeAll } from './pair-faults.js';
 import { Random, testSeed } from './random.js';
+
+/** A fault can come too late to be met, and is tried again; one that never is met is wired to nothing. */
+const TRIES = 4;
 
 /** One test for each fault, which does it so many times and says what it saw and with which seed. */
 export function testFaults(test: TestFn, faults: readonly Fault[], times: number): void {
@@ -9,12 +13,14 @@ export function testFaults(test: TestFn, faults: readonly Fault[], times: number
   for (const [index, { name, scenario }] of faults.entries()) {
     test.serial(name, async (t: ExecutionContext) => {
       t.log(`LOCKSTEP_TEST_SEED=${seed}`);
-      for (let i = 0; i < times; i++) {
-        const { what, load, output, events, struck } = await scenario(new Random(seed + index * 101 + i));
-        const met = struck ? '' : ', which came too late to be met';
-        t.log(`${load}: ${what}${met}: output ${output}, ${events.primary} and ${events.shadow} events`);
+      let met = 0;
+      for (let tried = 0; met < times && tried < times * TRIES; tried++) {
+        const { what, load, output, events, struck } = await scenario(new Random(seed + index * 101 + tried));
+        if (struck) met++;
+        const late = struck ? '' : ', which came too late to be met';
+        t.log(`${load}: ${what}${late}: output ${output}, ${events.primary} and ${events.shadow} events`);
       }
-      t.pass();
+      t.true(met > 0, 'the fault was never met');
     });
   }
 }

@@ -1,14 +1,14 @@
 // A pair of `lockstep primary` and `lockstep shadow` in processes of their own, fed through a ConsoleClient,
 // with everything that leaves either side written down. Tests break it; judge() says whether that was seen.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ConsoleClient } from '../../lib/console-client.js';
+import { SideChild } from './pair-child.js';
 import { makePieces, onHost, type PairLoad, type Piece } from './pair-loads.js';
 import { ConsoleTap, Relay } from './pair-relay.js';
 import type { Random } from './random.js';
@@ -18,107 +18,6 @@ const apiSide = fileURLToPath(new URL('./pair-side.ts', import.meta.url));
 
 /** Far more than anything here takes: only what hangs runs into it. */
 const HANG_MS = 90_000;
-
-export interface SideNotice {
-  event: string;
-  lsn?: number;
-  generation?: number;
-  detail?: string;
-  [field: string]: unknown;
-}
-
-/** One side, in a process of its own. */
-export class SideChild extends EventEmitter<{ notice: [SideNotice]; exit: [] }> {
-  readonly name: 'primary' | 'shadow';
-  readonly child: ChildProcess;
-  readonly notices: SideNotice[] = [];
-  readonly noise: string[] = [];
-  status: SideNotice = { event: 'status' };
-  /** 'status N' or the signal's name. */
-  exited: string | undefined;
-
-  constructor(name: 'primary' | 'shadow', command: string[], environment: Record<string, string>) {
-    super();
-    this.setMaxListeners(0);
-    this.name = name;
-    this.child = spawn(process.execPath, command, {
-      stdio: ['pipe', 'ignore', 'pipe'],
-      env: { ...process.env, ...environment },
-    });
-    this.child.stdin?.on('error', () => {});
-    createInterface({ input: this.child.stderr as NodeJS.ReadableStream }).on('line', (line) => {
-      try {
-        this.#take(JSON.parse(line) as SideNotice);
-      } catch {
-        this.noise.push(line);
-      }
-    });
-    this.child.once('close', (status, signal) => {
-      this.exited = signal ?? `status ${status}`;
-      this.emit('exit');
-    });
-  }
-
-  #take(notice: SideNotice): void {
-    if (notice.event === 'status') this.status = notice;
-    else this.notices.push(notice);
-    this.emit('notice', notice);
-  }
-
-  get pid(): number {
-    return this.child.pid as number;
-  }
-
-  has(event: string): boolean {
-    return this.notices.some((notice) => notice.event === event);
-  }
-
-  /** Resolves with the first notice of this name; rejects when the process ends without one. */
-  async until(event: string): Promise<SideNotice> {
-    for (;;) {
-      const found = this.notices.find((notice) => notice.event === event);
-      if (found) return found;
-      if (this.exited !== undefined) {
-        throw new Error(`the ${this.name} ended (${this.exited}) before '${event}'\n${this.story()}`);
-      }
-      await Promise.race([once(this, 'notice'), once(this, 'exit')]);
-    }
-  }
-
-  async end(): Promise<string> {
-    if (this.exited === undefined) await once(this, 'exit');
-    return this.exited as string;
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.child.kill(signal);
-  }
-
-  /** /proc's word for what the process does: 'T' when it is stopped. */
-  state(): string {
-    return statusField(this.pid, 'State');
-  }
-
-  async untilStopped(): Promise<void> {
-    while (this.exited === undefined && this.state() !== 'T') await sleep(2);
-  }
-
-  story(): string {
-    const said = this.notices.map(
-      ({ event, lsn, generation, detail }) => `  ${event} lsn ${lsn} g${generation} ${detail ?? ''}`,
-    );
-    return [`${this.name} ${this.pid}: ${this.exited ?? 'running'}`, ...said, ...this.noise].join('\n');
-  }
-}
-
-function statusField(pid: number, name: string): string {
-  try {
-    const text = readFileSync(`/proc/${pid}/status`, 'utf8');
-    return new RegExp(`^${name}:\\s*(\\S)`, 'm').exec(text)?.[1] ?? '';
-  } catch {
-    return '';
-  }
-}
 
 export interface PairSettings {
   load: PairLoad;
@@ -263,7 +162,8 @@ export class PairUnderTest {
     this.headerBytes = this.logBytes('primary');
     this.link = new Relay(this.at('link.relay'), this.at('link'));
     this.shadow = this.#spawn('shadow', [], this.settings.shadowFault);
-    await this.primary.until('armed');
+    // Either may be dead by its fault before it can say so.
+    await Promise.any([this.primary.until('armed'), this.shadow.until('armed')]);
     const addresses = ['primary', 'shadow'].map((name) => `unix:${this.at(`${name}.tap`)}`);
     this.client = await ConsoleClient.connect({ addresses });
     this.client.stdin.on('error', () => {});

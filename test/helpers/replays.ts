@@ -36,12 +36,13 @@ export interface Recorded {
 }
 
 /** What the workload does on the host, in the environment the guest has. */
-export async function onHost(workload: Workload): Promise<{ stdout: Buffer; status: number | null }> {
+export async function onHost(workload: Workload): Promise<{ stdout: Buffer; status: number }> {
   // Through env(1): the caller's environment is not the guest's.
   const variables = Object.entries(DEFAULT_ENV).map(([key, value]) => `${key}=${value}`);
-  return command(['env', '-i', '-C', '/', ...variables, ...workload.argv], {
-    input: workload.input?.join(''),
-  });
+  const argv = ['env', '-i', '-C', '/', ...variables, ...workload.argv];
+  const { stdout, status, signal } = await command(argv, { input: workload.input?.join('') });
+  if (status === null) throw new Error(`${workload.name} ended with ${signal} on the host`);
+  return { stdout, status };
 }
 
 /** Records with a digest at every event, feeding the input piece by piece. */
@@ -81,6 +82,9 @@ export async function replayOn(processor: number, jobs: ReplayJob[]): Promise<Re
   const child = spawn('taskset', ['-c', String(processor), ...node], {
     stdio: ['ignore', 'pipe', 'inherit'],
     cwd: root,
+    // What takes this long hangs.
+    timeout: 20 * 60_000,
+    killSignal: 'SIGKILL',
   });
   const status = new Promise((resolve) => child.on('close', (code, signal) => resolve(code ?? signal)));
   const output = await drain(child.stdout);

@@ -9,7 +9,7 @@ import {
   RACE_FAULTS,
   TAKEOVER_FAULTS,
   WORK_FAULTS,
-} from '../../helpers/pair-faults.js';
+} from '../../helpers/pair-fault-list.js';
 import { Random } from '../../helpers/random.js';
 import type { SoakContext, SoakResult } from '../job.js';
 
