@@ -307,10 +307,16 @@ void Machine::run() {
     live_ = true;
     driver = recorder_.get();
   }
+  // However it stops: what was traced last is told before the end.
+  std::unique_ptr<void, std::function<void(void*)>> hand_over(this, [this](void*) { tracer_.reset(); });
   RunLoop::Result result = run_loop_->run(*driver);
+  hand_over.reset();
   if (config_.mode == Mode::kShadow && !live_ && result.by_guest) wait_for_the_primary_to_end();
   MachineEnd end = describe_end(result);
-  if (pair_ && live_ && end.reason != "fenced") pair_->finish(result.end, kFinishWaitMs);
+  if (pair_ && live_ && end.reason != "fenced") {
+    pair_->finish(result.end, kFinishWaitMs);
+    end = describe_end(result);  // it may have been fenced off while its last output waited
+  }
   close_log();
   ended_ = true;
   if (pair_) pair_->settle_notices();
