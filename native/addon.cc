@@ -71,7 +71,9 @@ Napi::Value arbiter_claim(const Napi::CallbackInfo& info) {
   return guarded(env, [&]() -> Napi::Value {
     auto text = [&](int i) { return info[i].As<Napi::String>().Utf8Value(); };
     Claim claim = make_arbiter(text(0))->claim(text(1), info[2].As<Napi::Number>().Int64Value(), text(3));
-    return Napi::String::New(env, claim == Claim::kWon ? "won" : claim == Claim::kLost ? "lost" : "unreachable");
+    return Napi::String::New(env, claim == Claim::kWon    ? "won"
+                                  : claim == Claim::kLost ? "lost"
+                                                          : "unreachable");
   });
 }
 
@@ -79,7 +81,8 @@ Napi::Value arbiter_arm(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     auto text = [&](int i) { return info[i].As<Napi::String>().Utf8Value(); };
-    return Napi::Boolean::New(env, make_arbiter(text(0))->arm(text(1), info[2].As<Napi::Number>().Int64Value(), text(3)));
+    return Napi::Boolean::New(
+        env, make_arbiter(text(0))->arm(text(1), info[2].As<Napi::Number>().Int64Value(), text(3)));
   });
 }
 
@@ -89,17 +92,20 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* constructors = new Constructors{Napi::Persistent(MachineObject::define(env)),
                                         Napi::Persistent(LogReaderObject::define(env))};
   env.SetInstanceData(constructors);
-  auto set = [&](const char* name, auto function) { exports[name] = Napi::Function::New(env, function, name); };
-  set("machine", machine);              // machine(config, listener): NativeMachine
-  set("openLog", open_log);             // openLog(path): NativeLogReader
+  auto set = [&](const char* name, auto function) {
+    exports[name] = Napi::Function::New(env, function, name);
+  };
+  set("machine", machine);   // machine(config, listener): NativeMachine
+  set("openLog", open_log);  // openLog(path): NativeLogReader
   set("logInfo", log_info);
   set("logImage", log_image);
   set("repairLog", repair_recording);
-  set("socketPair", socket_pair);       // socketPair(): [number, number]
+  set("socketPair", socket_pair);            // socketPair(): [number, number]
   set("closeDescriptor", close_descriptor);  // closeDescriptor(fd): void
-  set("probe", probe);                  // probe(): Record<string, string | number | boolean>
-  set("arbiterClaim", arbiter_claim);   // arbiterClaim(arbiter, pairId, generation, claimId): 'won' | 'lost' | 'unreachable'
-  set("arbiterArm", arbiter_arm);       // arbiterArm(arbiter, pairId, generation, shadowId): boolean
+  set("probe", probe);                       // probe(): Record<string, string | number | boolean>
+  set("arbiterClaim",
+      arbiter_claim);  // arbiterClaim(arbiter, pairId, generation, claimId): 'won' | 'lost' | 'unreachable'
+  set("arbiterArm", arbiter_arm);  // arbiterArm(arbiter, pairId, generation, shadowId): boolean
   return exports;
 }
 

@@ -13,9 +13,9 @@ constexpr uint64_t kTable = kPresentWritable | kUser | kAccessed | kDirty;
 constexpr uint64_t kHugeBytes = 2 << 20;
 constexpr uint32_t kLstar = 0xc0000082, kStar = 0xc0000081, kSfmask = 0xc0000084;
 
-constexpr uint64_t kCr0 = 0x80050033;  // PG AM WP NE ET MP PE
+constexpr uint64_t kCr0 = 0x80050033;                        // PG AM WP NE ET MP PE
 constexpr uint64_t kCr4 = 0x20 | 0x600 | 0x10000 | 0x40000;  // PAE, OSFXSR OSXMMEXCPT, FSGSBASE, OSXSAVE
-constexpr uint64_t kEfer = 0xd01;      // NXE LMA LME SCE
+constexpr uint64_t kEfer = 0xd01;                            // NXE LMA LME SCE
 
 kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl, bool code) {
   kvm_segment s{};
@@ -67,8 +67,8 @@ void set_idt(GuestMemory& memory, const ls_kernel_header& kernel) {
     uint64_t handler = kernel.vectors[vector];
     if (!handler) continue;
     uint64_t type = vector == 3 ? 0xee : 0x8e;  // INT3 carries the kernel's services
-    memory.store<uint64_t>(LS_GPA_IDT + 16 * vector, (handler & 0xffff) | LS_SEL_KERNEL_CODE << 16 | type << 40 |
-                                                         (handler >> 16 & 0xffff) << 48);
+    memory.store<uint64_t>(LS_GPA_IDT + 16 * vector, (handler & 0xffff) | LS_SEL_KERNEL_CODE << 16 |
+                                                         type << 40 | (handler >> 16 & 0xffff) << 48);
     memory.store<uint64_t>(LS_GPA_IDT + 16 * vector + 8, handler >> 32);
   }
 }
@@ -78,7 +78,8 @@ void boot_program(const CpuModel& model, const BootOptions& options, GuestMemory
   ls_boot boot{};
   memory.load(LS_GPA_KERNEL, &kernel);
   memory.load(LS_GPA_BOOT, &boot);
-  if (std::memcmp(kernel.magic, "LSKERN1", 8) || kernel.abi_version != LS_ABI_VERSION || boot.magic != LS_BOOT_MAGIC)
+  if (std::memcmp(kernel.magic, "LSKERN1", 8) || kernel.abi_version != LS_ABI_VERSION ||
+      boot.magic != LS_BOOT_MAGIC)
     throw Failure("ERR_LOCKSTEP_NOT_AN_IMAGE", "the image holds no guest kernel of this version",
                   "pack the program again with `lockstep image`");
   boot.ram_bytes = memory.bytes();

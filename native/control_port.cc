@@ -1,7 +1,7 @@
 #include "control_port.h"
 
-#include <cerrno>
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <random>
 
@@ -44,7 +44,9 @@ void ControlPort::send_first() { inbox_.push({InputKind::kData, LS_CH_CONTROL, o
 void ControlPort::deliver(std::span<const uint8_t> bytes, bool live) {
   std::unique_lock lock(mutex_);
   received_.insert(received_.end(), bytes.begin(), bytes.end());
-  auto drop = [&](uint64_t n) { received_.erase(received_.begin(), received_.begin() + static_cast<ptrdiff_t>(n)); };
+  auto drop = [&](uint64_t n) {
+    received_.erase(received_.begin(), received_.begin() + static_cast<ptrdiff_t>(n));
+  };
   for (;;) {
     uint64_t skipped = std::min<uint64_t>(skip_, received_.size());
     drop(skipped);

@@ -1,8 +1,8 @@
 // Requests to the running guest (guest/abi.h, LS_CH_CONTROL): sent as logged input, answered as output.
 #pragma once
 
-#include <functional>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <span>
 #include <string>

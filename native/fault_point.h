@@ -1,6 +1,6 @@
-// Test aid: with LOCKSTEP_FAULT="place:n" in its environment this process kills itself (SIGKILL) the n-th time
-// it passes that place; with "place:n:stop" it stops itself there (SIGSTOP) and goes on when it is continued.
-// Unset, as always outside tests, a place costs one test of a constant.
+// Test aid: with LOCKSTEP_FAULT="place:n" in its environment this process kills itself (SIGKILL) the n-th
+// time it passes that place; with "place:n:stop" it stops itself there (SIGSTOP) and goes on when it is
+// continued. Unset, as always outside tests, a place costs one test of a constant.
 #pragma once
 
 namespace lockstep {

@@ -20,14 +20,14 @@ enum class StartMode : uint32_t {
 };
 
 struct ImageHeader {
-  char magic[8];            // "LSIMAGE1"
-  uint32_t version;         // 1
-  uint32_t mode;            // StartMode
-  uint64_t entry;           // address of the first instruction (kProgram: ignored)
-  uint64_t memory_bytes;    // default RAM size, multiple of 2 MiB
+  char magic[8];          // "LSIMAGE1"
+  uint32_t version;       // 1
+  uint32_t mode;          // StartMode
+  uint64_t entry;         // address of the first instruction (kProgram: ignored)
+  uint64_t memory_bytes;  // default RAM size, multiple of 2 MiB
   uint32_t segment_count;
   uint32_t manifest_bytes;
-  uint8_t sha256[32];       // of the whole file with this field zero
+  uint8_t sha256[32];  // of the whole file with this field zero
 };
 static_assert(sizeof(ImageHeader) == 72);
 

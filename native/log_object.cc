@@ -165,15 +165,17 @@ class Summariser : public Napi::AsyncWorker {
 }  // namespace
 
 Napi::Function LogReaderObject::define(Napi::Env env) {
-  return DefineClass(env, "NativeLogReader",
-                     {
-                         InstanceMethod<&LogReaderObject::next>("next"),    // next(limit): Record<string, unknown>[]
-                         InstanceMethod<&LogReaderObject::close>("close"),  // close(): void
-                     });
+  return DefineClass(
+      env, "NativeLogReader",
+      {
+          InstanceMethod<&LogReaderObject::next>("next"),    // next(limit): Record<string, unknown>[]
+          InstanceMethod<&LogReaderObject::close>("close"),  // close(): void
+      });
 }
 
 LogReaderObject::LogReaderObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<LogReaderObject>(info) {
-  guarded(info.Env(), [&] { reader_ = std::make_unique<LogFileReader>(info[0].As<Napi::String>().Utf8Value()); });
+  guarded(info.Env(),
+          [&] { reader_ = std::make_unique<LogFileReader>(info[0].As<Napi::String>().Utf8Value()); });
 }
 
 Napi::Value LogReaderObject::next(const Napi::CallbackInfo& info) {

@@ -18,8 +18,9 @@ class LogReaderObject : public Napi::ObjectWrap<LogReaderObject> {
   std::unique_ptr<LogFileReader> reader_;
 };
 
-Napi::Value log_info(const Napi::CallbackInfo& info);    // logInfo(path): Promise<NativeRecordingInfo>
-Napi::Value log_image(const Napi::CallbackInfo& info);   // logImage(path): Uint8Array
-Napi::Value repair_recording(const Napi::CallbackInfo& info);  // repairLog(path): {keptBytes, droppedBytes, events}
+Napi::Value log_info(const Napi::CallbackInfo& info);   // logInfo(path): Promise<NativeRecordingInfo>
+Napi::Value log_image(const Napi::CallbackInfo& info);  // logImage(path): Uint8Array
+Napi::Value repair_recording(
+    const Napi::CallbackInfo& info);  // repairLog(path): {keptBytes, droppedBytes, events}
 
 }  // namespace lockstep

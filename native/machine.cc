@@ -61,9 +61,7 @@ Machine::Machine(MachineConfig config, MachineListener& listener)
       stdin_(duplicate(config_.stdin_fd)),
       stdout_(duplicate(config_.stdout_fd)),
       stderr_(duplicate(config_.stderr_fd)) {
-  control_.on_pause = [this](bool paused) {
-    listener_.on_state(paused ? "paused" : "running");
-  };
+  control_.on_pause = [this](bool paused) { listener_.on_state(paused ? "paused" : "running"); };
   switch (config_.mode) {
     case Mode::kRun:
     case Mode::kRecord:
@@ -113,10 +111,12 @@ void Machine::prepare_replay() {
   const LogHeader& header = reader->header();
   image_bytes_ = header.image.empty() ? std::move(config_.image) : header.image;
   if (image_bytes_.empty())
-    throw Failure("ERR_LOCKSTEP_IMAGE_MISSING", "the recording holds only its image's hash", "give the image with --image");
+    throw Failure("ERR_LOCKSTEP_IMAGE_MISSING", "the recording holds only its image's hash",
+                  "give the image with --image");
   image_ = parse_image(image_bytes_);
   if (!std::equal(header.image_sha256.begin(), header.image_sha256.end(), image_.header.sha256))
-    throw Failure("ERR_LOCKSTEP_WRONG_IMAGE", "this is not the image that was recorded", "give the image the recording was made from");
+    throw Failure("ERR_LOCKSTEP_WRONG_IMAGE", "this is not the image that was recorded",
+                  "give the image the recording was made from");
   options_ = MachineOptions::parse(header.options);
   model_ = CpuModel::parse(options_.cpu_model);
   log_source_ = std::make_unique<LogSource>(std::move(reader));
@@ -141,7 +141,8 @@ void Machine::prepare_shadow() {
     listener_.on_pair(e);
   };
   config_.pair.cancelled = [this] { return control_.stopping(); };
-  std::shared_ptr<Pair> pair = Pair::shadow(config_.pair, inbox_, on_event, on_frame, config_.connect_ms, &encoded);
+  std::shared_ptr<Pair> pair =
+      Pair::shadow(config_.pair, inbox_, on_event, on_frame, config_.connect_ms, &encoded);
   {
     std::lock_guard lock(pair_mutex_);
     pair_ = std::move(pair);
@@ -167,11 +168,13 @@ void Machine::prepare_shadow() {
 // Also of a log's header, which says what it likes.
 void Machine::check_memory() const {
   constexpr uint64_t kUnit = 2 << 20;
-  // The page tables of the guest kernel's direct map have one page for each GiB, and end where the kernel begins.
+  // The page tables of the guest kernel's direct map have one page for each GiB, and end where the kernel
+  // begins.
   constexpr uint64_t kMax = ((LS_GPA_KERNEL - LS_GPA_TABLES) / kPageBytes - 2) << 30;
   uint64_t bytes = options_.memory_bytes;
   if (bytes < kUnit || bytes % kUnit || bytes > kMax)
-    throw Failure("ERR_LOCKSTEP_MEMORY", "a machine cannot have " + std::to_string(bytes) + " bytes of memory",
+    throw Failure("ERR_LOCKSTEP_MEMORY",
+                  "a machine cannot have " + std::to_string(bytes) + " bytes of memory",
                   "give it a multiple of 2 MiB, up to " + std::to_string(kMax >> 30) + " GiB");
 }
 
@@ -186,7 +189,8 @@ void Machine::build() {
   vcpu_ = std::make_unique<KvmVcpu>(*vm_);
   if (tracked) dirty_ = std::make_unique<DirtyTracker>(*vm_, *vcpu_, *memory_, dirty_ring_);
   bool program = image_.header.mode == static_cast<uint32_t>(StartMode::kProgram);
-  boot_image(image_, model_, {options_.tty_flags, options_.rows, options_.columns, options_.seed}, *memory_, *vcpu_);
+  boot_image(image_, model_, {options_.tty_flags, options_.rows, options_.columns, options_.seed}, *memory_,
+             *vcpu_);
 
   DigestSchedule schedule;
   if (options_.digest_every) {
@@ -196,20 +200,21 @@ void Machine::build() {
   fd_world_ = std::make_unique<FdWorld>(stdout_.get(), stderr_.get(), control_, &inbox_);
   outputs_ = std::make_unique<Outputs>(*this);
   inputs_ = std::make_unique<Inputs>(inbox_, stdin_.get(), !program, control_);
-  run_loop_ = std::make_unique<RunLoop>(RunLoop::Parts{
-      *vcpu_, *memory_, model_, options_.seed, program, dirty_.get(), control_, schedule, tracked,
-      [this]() -> Driver& { return go_live(); }});
+  run_loop_ = std::make_unique<RunLoop>(RunLoop::Parts{*vcpu_, *memory_, model_, options_.seed, program,
+                                                       dirty_.get(), control_, schedule, tracked,
+                                                       [this]() -> Driver& { return go_live(); }});
   built_ = true;
 }
 
-std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> encoder, RecordingClock clock) {
+std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> encoder,
+                                                 RecordingClock clock) {
   return std::make_unique<Recorder>(Recorder::Parts{
-      run_loop_->progression(), *inputs_, control_, *outputs_, clock, std::move(encoder), log_.get(), pair_.get(),
-      [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); }});
+      run_loop_->progression(), *inputs_, control_, *outputs_, clock, std::move(encoder), log_.get(),
+      pair_.get(), [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); }});
 }
 
-// The end of what was recorded: from here this machine faces the world itself. A shadow continues its log; a replay
-// that was told to leave its log is recorded no more.
+// The end of what was recorded: from here this machine faces the world itself. A shadow continues its log; a
+// replay that was told to leave its log is recorded no more.
 Driver& Machine::go_live() {
   auto encoder = pair_ ? std::make_unique<FrameEncoder>(received_) : nullptr;
   // Virtual time goes on from the last logged value; this host's own clock never enters.
@@ -227,7 +232,8 @@ Driver& Machine::go_live() {
 }
 
 RecordingClock Machine::make_clock(uint64_t start_us) const {
-  return options_.fixed_time_us ? RecordingClock::fixed(options_.fixed_time_us) : RecordingClock::following_host(start_us);
+  return options_.fixed_time_us ? RecordingClock::fixed(options_.fixed_time_us)
+                                : RecordingClock::following_host(start_us);
 }
 
 void Machine::start() {
@@ -273,7 +279,8 @@ void Machine::thread_main() {
   } catch (const std::exception& error) {
     ended_ = true;
     listener_.on_state("failed");
-    listener_.on_failed(Failure("ERR_LOCKSTEP_INTERNAL", error.what(), "this is a defect of Lockstep: please report it"));
+    listener_.on_failed(
+        Failure("ERR_LOCKSTEP_INTERNAL", error.what(), "this is a defect of Lockstep: please report it"));
   }
   ended_ = true;
   if (kicker.joinable()) kicker.join();
@@ -292,9 +299,9 @@ void Machine::run() {
   Driver* driver;
   if (log_source_ || config_.mode == Mode::kShadow) {
     RecordSource& source = log_source_ ? *log_source_ : *pair_;
-    auto replayer = std::make_unique<Replayer>(Replayer::Parts{run_loop_->progression(), source, log_source_ != nullptr,
-                                                               *outputs_, control_, *memory_, pair_.get(),
-                                                               config_.stop_at_event, config_.live_after_stop});
+    auto replayer = std::make_unique<Replayer>(
+        Replayer::Parts{run_loop_->progression(), source, log_source_ != nullptr, *outputs_, control_,
+                        *memory_, pair_.get(), config_.stop_at_event, config_.live_after_stop});
     std::lock_guard lock(parts_mutex_);
     replayer_ = std::move(replayer);
     driver = replayer_.get();
@@ -343,8 +350,10 @@ void Machine::wait_for_the_primary_to_end() {
 
 MachineEnd Machine::describe_end(const RunLoop::Result& result) const {
   static const char* const names[] = {"exited", "signal", "panic", "halted", "shutdown", "closed", "closed"};
-  if (pair_ && pair_->status().fenced) return {"fenced", 0, "another side won the machine's next generation", {}};
-  if (result.by_guest) return {names[static_cast<int>(result.end.reason)], result.end.status, result.detail, {}};
+  if (pair_ && pair_->status().fenced)
+    return {"fenced", 0, "another side won the machine's next generation", {}};
+  if (result.by_guest)
+    return {names[static_cast<int>(result.end.reason)], result.end.status, result.detail, {}};
   if (live_ || control_.stopping()) return {"closed", 0, "", {}};
   if (replayer_ && replayer_->recorded_end()) return {"closed", 0, "the recording was closed here", {}};
   return {"end-of-log", 0, "the recording was cut here", {}};
@@ -427,7 +436,8 @@ Machine::Stats Machine::stats() const {
     if (replayer_) stats.digests_checked = replayer_->digests_checked();
   }
   ls_kernel_header kernel{};
-  if (image_.header.mode != static_cast<uint32_t>(StartMode::kProgram) || !memory_->load(LS_GPA_KERNEL, &kernel))
+  if (image_.header.mode != static_cast<uint32_t>(StartMode::kProgram) ||
+      !memory_->load(LS_GPA_KERNEL, &kernel))
     return stats;
   uint32_t unknown[512] = {};
   memory_->load(kernel.syscall_count - LS_DIRECT_MAP, &stats.system_calls);

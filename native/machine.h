@@ -29,10 +29,10 @@ enum class Mode { kRun, kRecord, kReplay, kPrimary, kShadow };
 
 struct MachineConfig {
   Mode mode = Mode::kRun;
-  Bytes image;                  // kRun, kRecord, kPrimary
-  MachineOptions options;       // likewise; cpu_model holds a level or ""
+  Bytes image;                                        // kRun, kRecord, kPrimary
+  MachineOptions options;                             // likewise; cpu_model holds a level or ""
   int stdin_fd = -1, stdout_fd = -1, stderr_fd = -1;  // duplicated
-  std::string log;              // written, or read by kReplay; "" none
+  std::string log;                                    // written, or read by kReplay; "" none
   LogFileOptions log_options;
   bool image_by_hash = false;
   uint64_t stop_at_event = 0;
@@ -70,7 +70,10 @@ class Machine {
 
   void start();
   // The pair first: the other side sees a plain loss, never half of an orderly end.
-  void stop() { stop_pair(); control_.stop(); }
+  void stop() {
+    stop_pair();
+    control_.stop();
+  }
   void join();
   Control& control() { return control_; }
   Inbox& inbox() { return inbox_; }

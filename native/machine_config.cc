@@ -48,7 +48,8 @@ PairOptions parse_pair(const Fields& fields, MachineConfig* config) {
 std::shared_ptr<Arbiter> make_arbiter(const std::string& text) {
   if (text.starts_with("file:")) return make_file_arbiter(text.substr(5));
   if (text.starts_with("memory:")) return make_memory_arbiter(text.substr(7));
-  throw Failure("ERR_LOCKSTEP_ARGUMENT", "an arbiter is 'file:DIRECTORY' or 'memory:NAME', not '" + text + "'");
+  throw Failure("ERR_LOCKSTEP_ARGUMENT",
+                "an arbiter is 'file:DIRECTORY' or 'memory:NAME', not '" + text + "'");
 }
 
 MachineConfig parse_machine_config(Napi::Object object) {

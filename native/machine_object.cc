@@ -15,26 +15,27 @@ Napi::Error closed_error(Napi::Env env) {
 
 Napi::Function MachineObject::define(Napi::Env env) {
   using M = MachineObject;
-  return DefineClass(env, "NativeMachine",
-                     {
-                         InstanceMethod<&M::start>("start"),                // start(): void
-                         InstanceMethod<&M::pause>("pause"),                // pause(): Promise<void>
-                         InstanceMethod<&M::resume>("resume"),              // resume(): void
-                         InstanceMethod<&M::close>("close"),                // close(): Promise<void>
-                         InstanceMethod<&M::registers>("registers"),        // registers(): Record<string, bigint>
-                         InstanceMethod<&M::read_memory>("readMemory"),     // readMemory(address, length): Uint8Array
-                         InstanceMethod<&M::write_memory>("writeMemory"),   // writeMemory(address, bytes): void
-                         InstanceMethod<&M::digest>("digest"),              // digest(): Promise<{registers, devices, memory}>
-                         InstanceMethod<&M::stats>("stats"),                // stats(): NativeStats
-                         InstanceMethod<&M::signal>("signal"),              // signal(number): void
-                         InstanceMethod<&M::resize>("resize"),              // resize(rows, columns): void
-                         InstanceMethod<&M::interrupt>("interrupt"),        // interrupt(vector): void
-                         InstanceMethod<&M::control>("control"),            // control(op, path): Promise<Uint8Array>
-                         InstanceMethod<&M::trace>("trace"),                // trace(options | null): void
-                         InstanceMethod<&M::pair_status>("pairStatus"),     // pairStatus(): Record<string, number | boolean>
-                         InstanceMethod<&M::ref>("ref"),                    // ref(): void
-                         InstanceMethod<&M::unref>("unref"),                // unref(): void
-                     });
+  return DefineClass(
+      env, "NativeMachine",
+      {
+          InstanceMethod<&M::start>("start"),               // start(): void
+          InstanceMethod<&M::pause>("pause"),               // pause(): Promise<void>
+          InstanceMethod<&M::resume>("resume"),             // resume(): void
+          InstanceMethod<&M::close>("close"),               // close(): Promise<void>
+          InstanceMethod<&M::registers>("registers"),       // registers(): Record<string, bigint>
+          InstanceMethod<&M::read_memory>("readMemory"),    // readMemory(address, length): Uint8Array
+          InstanceMethod<&M::write_memory>("writeMemory"),  // writeMemory(address, bytes): void
+          InstanceMethod<&M::digest>("digest"),             // digest(): Promise<{registers, devices, memory}>
+          InstanceMethod<&M::stats>("stats"),               // stats(): NativeStats
+          InstanceMethod<&M::signal>("signal"),             // signal(number): void
+          InstanceMethod<&M::resize>("resize"),             // resize(rows, columns): void
+          InstanceMethod<&M::interrupt>("interrupt"),       // interrupt(vector): void
+          InstanceMethod<&M::control>("control"),           // control(op, path): Promise<Uint8Array>
+          InstanceMethod<&M::trace>("trace"),               // trace(options | null): void
+          InstanceMethod<&M::pair_status>("pairStatus"),    // pairStatus(): Record<string, number | boolean>
+          InstanceMethod<&M::ref>("ref"),                   // ref(): void
+          InstanceMethod<&M::unref>("unref"),               // unref(): void
+      });
 }
 
 MachineObject::MachineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<MachineObject>(info) {
@@ -70,8 +71,10 @@ void MachineObject::shut_down() {
 Machine& MachineObject::standing() {
   if (!machine_) throw closed_error(Env());
   if (started_ && !machine_->standing())
-    throw js_failure(Env(), Failure("ERR_LOCKSTEP_RUNNING", "the machine is running", "await machine.pause() first"));
-  if (!machine_->built()) throw js_failure(Env(), Failure("ERR_LOCKSTEP_NOT_STARTED", "the shadow has no machine yet"));
+    throw js_failure(
+        Env(), Failure("ERR_LOCKSTEP_RUNNING", "the machine is running", "await machine.pause() first"));
+  if (!machine_->built())
+    throw js_failure(Env(), Failure("ERR_LOCKSTEP_NOT_STARTED", "the shadow has no machine yet"));
   return *machine_;
 }
 
@@ -111,7 +114,10 @@ Napi::Value MachineObject::close(const Napi::CallbackInfo& info) {
   class Joiner : public Napi::AsyncWorker {
    public:
     Joiner(Napi::Env env, MachineObject* object, Napi::Promise::Deferred deferred)
-        : Napi::AsyncWorker(env), object_(Napi::Persistent(object->Value())), target_(object), deferred_(deferred) {
+        : Napi::AsyncWorker(env),
+          object_(Napi::Persistent(object->Value())),
+          target_(object),
+          deferred_(deferred) {
       target_->machine_->stop();
     }
     void Execute() override {
@@ -163,9 +169,11 @@ Napi::Value MachineObject::read_memory(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     Machine& machine = standing();
-    uint64_t address = info[0].As<Napi::Number>().Int64Value(), length = info[1].As<Napi::Number>().Int64Value();
+    uint64_t address = info[0].As<Napi::Number>().Int64Value(),
+             length = info[1].As<Napi::Number>().Int64Value();
     if (!machine.memory().contains(address, length))
-      throw Failure("ERR_LOCKSTEP_ADDRESS", "this range is outside the guest's memory of " + std::to_string(machine.memory().bytes()) + " bytes");
+      throw Failure("ERR_LOCKSTEP_ADDRESS", "this range is outside the guest's memory of " +
+                                                std::to_string(machine.memory().bytes()) + " bytes");
     return to_js(env, machine.memory().view(address, length));
   });
 }
@@ -175,9 +183,11 @@ Napi::Value MachineObject::write_memory(const Napi::CallbackInfo& info) {
   return guarded(env, [&]() -> Napi::Value {
     Machine& machine = standing();
     if (mode_ != Mode::kRun)
-      throw Failure("ERR_LOCKSTEP_RECORDED", "a write from outside would not be in the log", "write only to machines that are not recorded");
+      throw Failure("ERR_LOCKSTEP_RECORDED", "a write from outside would not be in the log",
+                    "write only to machines that are not recorded");
     if (!machine.write_memory(info[0].As<Napi::Number>().Int64Value(), to_bytes(info[1])))
-      throw Failure("ERR_LOCKSTEP_ADDRESS", "this range is outside the guest's memory of " + std::to_string(machine.memory().bytes()) + " bytes");
+      throw Failure("ERR_LOCKSTEP_ADDRESS", "this range is outside the guest's memory of " +
+                                                std::to_string(machine.memory().bytes()) + " bytes");
     return env.Undefined();
   });
 }
@@ -191,7 +201,8 @@ Napi::Value MachineObject::digest(const Napi::CallbackInfo& info) {
     try {
       digest = machine->digest();
     } catch (const Failure& failure) {
-      return notices->call([deferred, failure](Napi::Env env) { deferred->Reject(js_failure(env, failure).Value()); });
+      return notices->call(
+          [deferred, failure](Napi::Env env) { deferred->Reject(js_failure(env, failure).Value()); });
     }
     notices->call([deferred, digest](Napi::Env env) {
       Napi::Object object = Napi::Object::New(env);
@@ -233,28 +244,33 @@ Napi::Value MachineObject::stats(const Napi::CallbackInfo& info) {
   set("digestsChecked", s.digests_checked);
   set("systemCalls", s.system_calls);
   Napi::Object unknown = Napi::Object::New(env);
-  for (auto [number, times] : s.unknown_calls) unknown[std::to_string(number)] = Napi::Number::New(env, times);
+  for (auto [number, times] : s.unknown_calls)
+    unknown[std::to_string(number)] = Napi::Number::New(env, times);
   object["unknownSyscalls"] = unknown;
   return object;
 }
 
 Napi::Value MachineObject::signal(const Napi::CallbackInfo& info) {
   if (!machine_) throw closed_error(info.Env());
-  machine_->inbox().push({InputKind::kSignal, 0, {static_cast<uint8_t>(info[0].As<Napi::Number>().Uint32Value())}});
+  machine_->inbox().push(
+      {InputKind::kSignal, 0, {static_cast<uint8_t>(info[0].As<Napi::Number>().Uint32Value())}});
   return info.Env().Undefined();
 }
 
 Napi::Value MachineObject::resize(const Napi::CallbackInfo& info) {
   if (!machine_) throw closed_error(info.Env());
-  uint32_t rows = info[0].As<Napi::Number>().Uint32Value(), columns = info[1].As<Napi::Number>().Uint32Value();
+  uint32_t rows = info[0].As<Napi::Number>().Uint32Value(),
+           columns = info[1].As<Napi::Number>().Uint32Value();
   auto low = [](uint32_t v) { return static_cast<uint8_t>(v); };
-  machine_->inbox().push({InputKind::kWindow, 0, {low(rows), low(rows >> 8), low(columns), low(columns >> 8)}});
+  machine_->inbox().push(
+      {InputKind::kWindow, 0, {low(rows), low(rows >> 8), low(columns), low(columns >> 8)}});
   return info.Env().Undefined();
 }
 
 Napi::Value MachineObject::interrupt(const Napi::CallbackInfo& info) {
   if (!machine_) throw closed_error(info.Env());
-  machine_->inbox().push({InputKind::kInterrupt, 0, {static_cast<uint8_t>(info[0].As<Napi::Number>().Uint32Value())}});
+  machine_->inbox().push(
+      {InputKind::kInterrupt, 0, {static_cast<uint8_t>(info[0].As<Napi::Number>().Uint32Value())}});
   return info.Env().Undefined();
 }
 
@@ -266,7 +282,8 @@ Napi::Value MachineObject::control(const Napi::CallbackInfo& info) {
     notices->call([deferred, status, path, bytes = std::move(bytes)](Napi::Env env) {
       if (status == 0) return deferred->Resolve(to_js(env, bytes));
       std::string what = status == -ESHUTDOWN ? "the machine is over" : path + ": " + std::strerror(-status);
-      deferred->Reject(js_failure(env, Failure("ERR_LOCKSTEP_GUEST_FILE", what, "", "control", -status)).Value());
+      deferred->Reject(
+          js_failure(env, Failure("ERR_LOCKSTEP_GUEST_FILE", what, "", "control", -status)).Value());
     });
   };
   machine_->control_port().request(info[0].As<Napi::Number>().Uint32Value(), path, reply);
@@ -287,9 +304,10 @@ Napi::Value MachineObject::trace(const Napi::CallbackInfo& info) {
   }
   auto change = [machine, notices = notices_, on, exits, pages, limit] {
     try {
-      machine->trace(exits, pages, on ? limit : 0, [notices](std::vector<TraceEntry> entries, uint64_t dropped) {
-        notices->on_trace(std::move(entries), dropped);
-      });
+      machine->trace(exits, pages, on ? limit : 0,
+                     [notices](std::vector<TraceEntry> entries, uint64_t dropped) {
+                       notices->on_trace(std::move(entries), dropped);
+                     });
     } catch (const Failure& failure) {
       notices->on_warning(failure.code, failure.what());
     }

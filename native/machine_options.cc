@@ -50,7 +50,8 @@ MachineOptions MachineOptions::parse(const std::string& text) {
     options.columns = std::stoul(lines.at("columns"));
     options.host = lines.at("host");
     const std::string& seed = lines.at("seed");
-    for (size_t i = 0; i < options.seed.size(); i++) options.seed[i] = std::stoul(seed.substr(2 * i, 2), nullptr, 16);
+    for (size_t i = 0; i < options.seed.size(); i++)
+      options.seed[i] = std::stoul(seed.substr(2 * i, 2), nullptr, 16);
     return options;
   } catch (const std::exception&) {
     throw Failure("ERR_LOCKSTEP_LOG_DAMAGED", "the log's machine options are not readable");

@@ -152,7 +152,8 @@ void Notices::on_trace(std::vector<TraceEntry> entries, uint64_t dropped) {
     auto exits = Napi::BigUint64Array::New(env, entries.size() * 6);
     uint64_t* out = exits.Data();
     for (const TraceEntry& e : entries)
-      for (uint64_t value : {e.position, e.lsn, e.address, e.value, uint64_t{e.kind}, uint64_t{e.flags}}) *out++ = value;
+      for (uint64_t value : {e.position, e.lsn, e.address, e.value, uint64_t{e.kind}, uint64_t{e.flags}})
+        *out++ = value;
     Napi::Object object = typed(env, "trace");
     object["exits"] = exits;
     object["dropped"] = Napi::Number::New(env, dropped);

@@ -58,7 +58,8 @@ RunLoop::Result RunLoop::run(Driver& driver) {
   }
   // Asked before every run, the first too: a stop may have come before this thread could be kicked.
   while (!result_ && !stopped_ && !parts_.control.stopping()) {
-    // After a kick or a full dirty ring the guest stands anywhere: what is pending waits for the next position.
+    // After a kick or a full dirty ring the guest stands anywhere: what is pending waits for the next
+    // position.
     if (std::exchange(at_position_, false)) inject_pending();
     handle(parts_.vcpu.run());
   }
@@ -84,7 +85,8 @@ void RunLoop::handle(const Exit& exit) {
   } else if (std::holds_alternative<ShutdownExit>(exit)) {
     // Counted, so that the end lies behind the last access and not at it, where an event may have its digest.
     count({Space::kHalt, kShutdownAddress, 1, true, 0});
-    end({0, 0, EndReason::kShutdown, 0}, "the guest stopped with a triple fault at " + hex(parts_.vcpu.regs().rip));
+    end({0, 0, EndReason::kShutdown, 0},
+        "the guest stopped with a triple fault at " + hex(parts_.vcpu.regs().rip));
   } else if (auto* refused = std::get_if<EmulationExit>(&exit)) {
     std::string bytes;
     for (int i = 0; i < refused->length; i++) bytes += (i ? " " : "") + hex(refused->bytes[i]).substr(2);
@@ -100,11 +102,12 @@ void RunLoop::handle(const Exit& exit) {
 void RunLoop::port(const PortExit& exit) {
   if (parts_.has_exchange && exit.write && Traps::is_trap(exit.port)) return trap(exit.port);
   for (uint32_t i = 0; i < exit.count && !result_; i++)
-    access({Space::kPort, exit.port, exit.size, exit.write, 0}, exit.data + i * exit.size, i + 1 == exit.count);
+    access({Space::kPort, exit.port, exit.size, exit.write, 0}, exit.data + i * exit.size,
+           i + 1 == exit.count);
 }
 
-// A write happens before what enters here, a read after it. Of a string instruction only the last element lets
-// anything in: registers cannot be looked at before.
+// A write happens before what enters here, a read after it. Of a string instruction only the last element
+// lets anything in: registers cannot be looked at before.
 void RunLoop::access(Access access, uint8_t* data, bool last) {
   if (access.write) std::memcpy(&access.value, data, access.size);
   count(access);
@@ -131,7 +134,8 @@ void RunLoop::trap(uint64_t port) {
   consult(access);
   parts_.vcpu.complete_access();
   kvm_regs& r = parts_.vcpu.regs();
-  TrapRegisters t{{r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15},
+  TrapRegisters t{{r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12,
+                   r.r13, r.r14, r.r15},
                   r.rflags};
   if (board_.traps().answer(port, t)) {
     __u64* const targets[] = {&r.rax, &r.rcx, &r.rdx, &r.rbx, &r.rsp, &r.rbp, &r.rsi, &r.rdi,
@@ -223,7 +227,8 @@ Digest RunLoop::digest(bool with_memory, bool whole) {
   if (whole || !parts_.dirty) {
     std::vector<uint64_t> stale = memory_digest_.update_all(parts_.memory);
     if (parts_.dirty && !stale.empty())
-      throw Failure("ERR_LOCKSTEP_INTERNAL", "page " + hex(stale[0] * kPageBytes) + " changed without being marked dirty",
+      throw Failure("ERR_LOCKSTEP_INTERNAL",
+                    "page " + hex(stale[0] * kPageBytes) + " changed without being marked dirty",
                     "this is a defect of Lockstep or of this host's KVM: please report it");
     digest.whole = true;
   }

@@ -1,5 +1,5 @@
-// Runs the guest: exits become accesses, accesses go to the devices, and at every position the driver says what
-// enters. The same loop records, replays and shadows.
+// Runs the guest: exits become accesses, accesses go to the devices, and at every position the driver says
+// what enters. The same loop records, replays and shadows.
 #pragma once
 
 #include <optional>
@@ -86,9 +86,9 @@ class RunLoop : public Sink {
   std::array<StreamHash, kOutputChannels> channel_hashes_;
   std::vector<uint8_t> vectors_;  // raised, not yet injected
   std::optional<Result> result_;
-  bool entered_ = false;  // an event was applied at this position
+  bool entered_ = false;      // an event was applied at this position
   bool at_position_ = false;  // the guest made an access since it was last entered
-  bool closing_ = false;  // it was the last one
+  bool closing_ = false;      // it was the last one
   bool stopped_ = false;
   RunCounts counts_;
   AccessObserver observer_;

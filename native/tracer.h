@@ -1,4 +1,5 @@
-// Collects accesses and dirtied pages for whoever traces, in batches; what does not fit is dropped and counted.
+// Collects accesses and dirtied pages for whoever traces, in batches; what does not fit is dropped and
+// counted.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +13,10 @@ namespace lockstep {
 struct TraceEntry {
   uint64_t position;  // accesses since boot
   uint64_t lsn;
-  uint64_t address;   // port or physical address; a page's number for dirty pages
+  uint64_t address;  // port or physical address; a page's number for dirty pages
   uint64_t value;
-  uint32_t kind;      // Space, or kDirtyPage
-  uint32_t flags;     // size | write << 8
+  uint32_t kind;   // Space, or kDirtyPage
+  uint32_t flags;  // size | write << 8
 };
 constexpr uint32_t kDirtyPage = 3;
 

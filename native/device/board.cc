@@ -45,7 +45,8 @@ uint64_t Board::read(const Access& access) {
 Want Board::want(const Access& access) {
   Want want;
   if (Device* device = find(access)) want = device->want(access);
-  if (access.space == Space::kPort && Traps::is_trap(access.address)) want.time = Traps::wants_time(access.address);
+  if (access.space == Space::kPort && Traps::is_trap(access.address))
+    want.time = Traps::wants_time(access.address);
   if (access.space == Space::kHalt) {
     want.wait = true;
     want.deadline_us = clock_.deadline_us();
@@ -65,7 +66,8 @@ void Board::apply(const Event& event) {
   }
   for (const Input& input : event.inputs) {
     if (input.kind == InputKind::kInterrupt) {
-      if (!has_exchange_ && !input.bytes.empty()) sink_.raise(input.bytes[0]);  // our kernel has no use for one
+      if (!has_exchange_ && !input.bytes.empty())
+        sink_.raise(input.bytes[0]);  // our kernel has no use for one
     } else if (has_exchange_) {
       exchange_.input(input);
     } else {

@@ -15,7 +15,8 @@ namespace lockstep {
 class Board {
  public:
   // `has_exchange`: the guest is our kernel; a bare guest has the other devices only.
-  Board(Sink& sink, GuestMemory& memory, const CpuModel& model, std::span<const uint8_t, 32> seed, bool has_exchange);
+  Board(Sink& sink, GuestMemory& memory, const CpuModel& model, std::span<const uint8_t, 32> seed,
+        bool has_exchange);
 
   void write(const Access& access);
   uint64_t read(const Access& access);

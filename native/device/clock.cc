@@ -20,9 +20,7 @@ void Clock::write(const Access& access) {
 
 uint64_t Clock::read(const Access& access) {
   switch (access.address - kPort) {
-    case kLow:
-      latched_high_ = static_cast<uint32_t>(now_us_ >> 32);
-      return static_cast<uint32_t>(now_us_);
+    case kLow: latched_high_ = static_cast<uint32_t>(now_us_ >> 32); return static_cast<uint32_t>(now_us_);
     case kHigh: return latched_high_;
     case kVector: return vector_;
     default: return 0;

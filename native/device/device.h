@@ -24,13 +24,13 @@ struct Access {
 
 // What a device would like to have before the guest goes on from this access.
 struct Want {
-  bool time = false;       // bring virtual time up to date
-  bool wait = false;       // stand still until there is an input, or the deadline
+  bool time = false;  // bring virtual time up to date
+  bool wait = false;  // stand still until there is an input, or the deadline
   uint64_t deadline_us = UINT64_MAX;
   std::array<uint32_t, 4> room{};  // bytes of input each channel can take
-  bool signals = false;    // signals, window sizes and hang-ups can be taken
-  bool bare = false;       // interrupts can be taken
-  uint32_t serial = 0;     // bytes the 16550 can take
+  bool signals = false;            // signals, window sizes and hang-ups can be taken
+  bool bare = false;               // interrupts can be taken
+  uint32_t serial = 0;             // bytes the 16550 can take
 };
 
 // The outside, as a device sees it.

@@ -68,10 +68,12 @@ Want Exchange::want(const Access& access) {
   want.wait = now.flags & LS_EX_WAIT;
   want.time = now.flags & (LS_EX_WAIT | LS_EX_TIME);
   // Rounded up: a guest must not wake before its deadline only to wait again.
-  if (want.wait && now.deadline_ns != UINT64_MAX) want.deadline_us = now.deadline_ns / 1000 + (now.deadline_ns % 1000 != 0);
+  if (want.wait && now.deadline_ns != UINT64_MAX)
+    want.deadline_us = now.deadline_ns / 1000 + (now.deadline_ns % 1000 != 0);
   want.signals = true;
   for (uint8_t i = 0; i < LS_CHANNELS; i++)
-    if (memory_.contains(now.channel[i].in_gpa, now.channel[i].in_cap)) want.room[i] = std::min(now.channel[i].in_cap, kInputMax);
+    if (memory_.contains(now.channel[i].in_gpa, now.channel[i].in_cap))
+      want.room[i] = std::min(now.channel[i].in_cap, kInputMax);
   return want;
 }
 

@@ -3,7 +3,16 @@
 namespace lockstep {
 
 namespace {
-enum Register { kData, kInterruptEnable, kInterruptId, kLineControl, kModemControl, kLineStatus, kModemStatus, kScratch };
+enum Register {
+  kData,
+  kInterruptEnable,
+  kInterruptId,
+  kLineControl,
+  kModemControl,
+  kLineStatus,
+  kModemStatus,
+  kScratch
+};
 constexpr uint8_t kReceiveInterrupt = 1;
 constexpr uint8_t kDataReady = 1, kTransmitterEmpty = 0x60;
 constexpr uint8_t kLoopback = 0x10;
@@ -49,7 +58,8 @@ uint64_t Serial::read(const Access& access) {
     }
     case kInterruptEnable: return divisor_access() ? divisor_ >> 8 : interrupt_enable_;
     case kInterruptId:
-      return (fifo_control_ & 1 ? 0xc0 : 0) | (!received_.empty() && interrupt_enable_ & kReceiveInterrupt ? 4 : 1);
+      return (fifo_control_ & 1 ? 0xc0 : 0) |
+             (!received_.empty() && interrupt_enable_ & kReceiveInterrupt ? 4 : 1);
     case kLineControl: return line_control_;
     case kModemControl: return modem_control_;
     case kLineStatus: return kTransmitterEmpty | (received_.empty() ? 0 : kDataReady);
@@ -74,7 +84,8 @@ void Serial::input(const Input& input) {
 void Serial::save(StateWriter& out) const {
   Bytes bytes(received_.begin(), received_.end());
   out.put_bytes(bytes);
-  for (uint8_t value : {interrupt_enable_, fifo_control_, line_control_, modem_control_, scratch_}) out.put(value);
+  for (uint8_t value : {interrupt_enable_, fifo_control_, line_control_, modem_control_, scratch_})
+    out.put(value);
   out.put(divisor_);
 }
 

@@ -11,9 +11,9 @@ class Serial : public Device {
  public:
   static constexpr uint16_t kPort = 0x3f8;
   static constexpr uint16_t kPorts = 8;
-  static constexpr uint8_t kChannel = 4;   // of output
-  static constexpr uint8_t kVector = 0x24; // IRQ 4 on a PC remapped to 0x20
-  static constexpr size_t kFifoMax = 4096; // more than the chip's 16: input is logged whole
+  static constexpr uint8_t kChannel = 4;    // of output
+  static constexpr uint8_t kVector = 0x24;  // IRQ 4 on a PC remapped to 0x20
+  static constexpr size_t kFifoMax = 4096;  // more than the chip's 16: input is logged whole
   explicit Serial(Sink& sink) : sink_(sink) {}
   uint32_t room() const { return static_cast<uint32_t>(kFifoMax - received_.size()); }
   void write(const Access& access) override;

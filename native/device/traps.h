@@ -16,7 +16,8 @@ struct TrapRegisters {
 
 class Traps {
  public:
-  Traps(const CpuModel& model, const Clock& clock, Random& random) : model_(model), clock_(clock), random_(random) {}
+  Traps(const CpuModel& model, const Clock& clock, Random& random)
+      : model_(model), clock_(clock), random_(random) {}
   static bool is_trap(uint64_t port) { return port >= 0x80 && port < 0xe0; }
   static bool wants_time(uint64_t port);
   // After the inputs of the position. False: no such trap.

@@ -47,32 +47,32 @@ struct ls_kernel_header {
     char magic[8]; /* "LSKERN1" */
     uint32_t abi_version;
     uint32_t reserved;
-    uint64_t entry;         /* CPL 3, RSP = stack_top, interrupts on, DF clear */
+    uint64_t entry; /* CPL 3, RSP = stack_top, interrupts on, DF clear */
     uint64_t stack_top;
-    uint64_t syscall_entry; /* for LSTAR; serves arrival at CPL 3 and at CPL 0 */
-    uint64_t fault_entry;   /* CPL 3 side of every exception */
+    uint64_t syscall_entry;       /* for LSTAR; serves arrival at CPL 3 and at CPL 0 */
+    uint64_t fault_entry;         /* CPL 3 side of every exception */
     uint64_t vectors[LS_VECTORS]; /* CPL 0 stubs for IDT gates 0..33; 0: no gate; 3 has DPL 3 */
-    uint64_t unknown_syscalls; /* address of uint32_t[512]: calls by number answered ENOSYS */
-    uint64_t syscall_count;    /* address of uint64_t: all system calls so far */
+    uint64_t unknown_syscalls;    /* address of uint32_t[512]: calls by number answered ENOSYS */
+    uint64_t syscall_count;       /* address of uint64_t: all system calls so far */
 };
 
 /* ---- boot block, LS_GPA_BOOT ------------------------------------------------------ */
 #define LS_BOOT_MAGIC 0x31544f4f42534cull /* "LSBOOT1" little-endian */
 struct ls_boot {
     uint64_t magic;
-    uint64_t ram_bytes;      /* filled in by the monitor; all else by the image packer */
-    uint64_t archive_gpa;    /* cpio "newc" archive: the initial file system */
+    uint64_t ram_bytes;   /* filled in by the monitor; all else by the image packer */
+    uint64_t archive_gpa; /* cpio "newc" archive: the initial file system */
     uint64_t archive_bytes;
-    uint64_t free_gpa;       /* first page after everything the image loaded */
-    uint64_t strings_gpa;    /* argc + envc + 2 NUL-terminated strings: argv..., env..., cwd, exe */
+    uint64_t free_gpa;    /* first page after everything the image loaded */
+    uint64_t strings_gpa; /* argc + envc + 2 NUL-terminated strings: argv..., env..., cwd, exe */
     uint32_t argc, envc;
-    uint32_t xcr0;           /* monitor: the model's XCR0, mask for XSAVE */
-    uint32_t hwcap;          /* monitor: AT_HWCAP (CPUID 1 EDX of the model) */
-    uint32_t hwcap2;         /* monitor: AT_HWCAP2 */
-    uint32_t flags;          /* monitor: LS_BOOT_ */
-    uint16_t rows, columns;  /* monitor: terminal size when a channel is a terminal */
+    uint32_t xcr0;          /* monitor: the model's XCR0, mask for XSAVE */
+    uint32_t hwcap;         /* monitor: AT_HWCAP (CPUID 1 EDX of the model) */
+    uint32_t hwcap2;        /* monitor: AT_HWCAP2 */
+    uint32_t flags;         /* monitor: LS_BOOT_ */
+    uint16_t rows, columns; /* monitor: terminal size when a channel is a terminal */
     uint32_t reserved;
-    uint8_t random[32];      /* monitor: AT_RANDOM, and the seed of the kernel's own needs */
+    uint8_t random[32]; /* monitor: AT_RANDOM, and the seed of the kernel's own needs */
 };
 #define LS_BOOT_STDIN_TTY 1u
 #define LS_BOOT_STDOUT_TTY 2u
@@ -111,27 +111,28 @@ struct ls_channel {
 #define LS_OUT_HANGUP 1u
 
 struct ls_exchange {
-    uint64_t time_ns;      /* monitor: CLOCK_REALTIME, advanced by exchanges that ask for it */
-    uint64_t boot_time_ns; /* monitor: time_ns at boot; CLOCK_MONOTONIC is the difference */
-    uint64_t deadline_ns;  /* kernel: with LS_EX_WAIT, wake when time_ns reaches it; ~0: never */
-    uint32_t flags;        /* kernel: LS_EX_ */
-    uint32_t signals;      /* monitor: bit n-1: signal n from outside; kernel clears what it took.
-                              A new signal ends a wait. */
-    uint16_t rows, columns;/* monitor: window size (SIGWINCH accompanies a change) */
-    uint32_t exit_kind;    /* kernel, before LS_PORT_EXIT: LS_EXIT_ */
-    uint32_t exit_code;    /* exit status, or signal number */
-    uint32_t exit_vector;  /* faults: exception vector */
+    uint64_t time_ns;                /* monitor: CLOCK_REALTIME, advanced by exchanges that ask for it */
+    uint64_t boot_time_ns;           /* monitor: time_ns at boot; CLOCK_MONOTONIC is the difference */
+    uint64_t deadline_ns;            /* kernel: with LS_EX_WAIT, wake when time_ns reaches it; ~0: never */
+    uint32_t flags;                  /* kernel: LS_EX_ */
+    uint32_t signals;                /* monitor: bit n-1: signal n from outside; kernel clears what it took.
+                                        A new signal ends a wait. */
+    uint16_t rows, columns;          /* monitor: window size (SIGWINCH accompanies a change) */
+    uint32_t exit_kind;              /* kernel, before LS_PORT_EXIT: LS_EXIT_ */
+    uint32_t exit_code;              /* exit status, or signal number */
+    uint32_t exit_vector;            /* faults: exception vector */
     uint64_t exit_rip, exit_address; /* faults: where, and the address touched */
-    uint8_t random[64];    /* monitor: fresh bytes after LS_PORT_RANDOM */
+    uint8_t random[64];              /* monitor: fresh bytes after LS_PORT_RANDOM */
     struct ls_channel channel[LS_CHANNELS];
     /* Read by the monitor at any time (forced stops; threads come later). */
     uint32_t runnable_threads; /* kernel: threads that could run beside the current one */
     uint32_t reschedule;       /* monitor: switch at the next chance */
     uint64_t timer_due_ns;     /* kernel: next timer, ~0: none */
-    char report[256];      /* kernel, before LS_PORT_EXIT: one sentence, NUL-terminated, or "" */
+    char report[256];          /* kernel, before LS_PORT_EXIT: one sentence, NUL-terminated, or "" */
 };
-#define LS_EX_WAIT 1u /* stand still until input on a channel with in_cap > 0, a hang-up not yet
-                         told, a signal, or the deadline. Implies LS_EX_TIME. Without it the exchange
+#define LS_EX_WAIT                                                                                           \
+    1u                /* stand still until input on a channel with in_cap > 0, a hang-up not yet             \
+                         told, a signal, or the deadline. Implies LS_EX_TIME. Without it the exchange        \
                          only polls: takes output, gives input that is there */
 #define LS_EX_TIME 2u /* bring time_ns up to date */
 

@@ -48,12 +48,12 @@ static uint64_t timer_left(void) {
 long sys_setitimer(int which, uint64_t new, uint64_t old) {
     struct itimerval value = {0}, was = {timeval_of(timer_interval), timeval_of(timer_left())};
     if (which < 0 || which > 2) return -EINVAL;
-    if (new && copy_in(&value, new, sizeof value)) return -EFAULT;
+    if (new &&copy_in(&value, new, sizeof value)) return -EFAULT;
     if (which != ITIMER_REAL) return old ? copy_out(old, &(struct itimerval){0}, sizeof was) : 0;
     if (old && copy_out(old, &was, sizeof was)) return -EFAULT;
     uint64_t in = (uint64_t)value.it_value.tv_sec * NS_PER_SECOND + (uint64_t)value.it_value.tv_usec * 1000;
-    timer_interval = (uint64_t)value.it_interval.tv_sec * NS_PER_SECOND +
-                     (uint64_t)value.it_interval.tv_usec * 1000;
+    timer_interval =
+        (uint64_t)value.it_interval.tv_sec * NS_PER_SECOND + (uint64_t)value.it_interval.tv_usec * 1000;
     timer_at = in ? clock_now() + in : NEVER;
     return 0;
 }

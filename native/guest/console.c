@@ -34,8 +34,10 @@ struct file *console_open(uint32_t flags) {
     bool as_tty = opened >= 3 || (boot->flags & flag[opened]);
     if (as_tty && opened < 3) flags = O_RDWR;
     struct file *file = file_new(&console_ops, as_tty ? terminal : pipe_inode, flags | O_LARGEFILE);
-    if (opened < 3) opened++;
-    else file->channel = boot->flags & LS_BOOT_STDOUT_TTY ? LS_CH_CONSOLE : LS_CH_STDERR;
+    if (opened < 3)
+        opened++;
+    else
+        file->channel = boot->flags & LS_BOOT_STDOUT_TTY ? LS_CH_CONSOLE : LS_CH_STDERR;
     return file;
 }
 
@@ -51,14 +53,14 @@ uint32_t console_room(bool want_input, uint64_t *gpa) {
 }
 
 void console_input(uint32_t length, bool end) {
-    if (stdin_is_tty()) tty_input(input, length);
-    else if (length) input_at = 0, input_end = length;
+    if (stdin_is_tty())
+        tty_input(input, length);
+    else if (length)
+        input_at = 0, input_end = length;
     ended |= end;
 }
 
-static bool readable(void) {
-    return ended || (stdin_is_tty() ? tty_readable() : input_at < input_end);
-}
+static bool readable(void) { return ended || (stdin_is_tty() ? tty_readable() : input_at < input_end); }
 
 static long take(void *to, size_t bytes) {
     if (stdin_is_tty()) {

@@ -61,10 +61,14 @@ void control_answer(const uint8_t *request, uint32_t length) {
     }
     struct inode *inode = answer.status ? NULL : place.inode;
     if (inode && op == LS_CONTROL_READ) {
-        if (S_ISDIR(inode->mode)) answer.status = -EISDIR;
-        else if (inode->proc) inode = proc_open(inode);
-        else if (!S_ISREG(inode->mode)) answer.status = -EINVAL;
-        else inode_use(inode);
+        if (S_ISDIR(inode->mode))
+            answer.status = -EISDIR;
+        else if (inode->proc)
+            inode = proc_open(inode);
+        else if (!S_ISREG(inode->mode))
+            answer.status = -EINVAL;
+        else
+            inode_use(inode);
         answer.bytes = answer.status ? 0 : inode->size;
         send(&answer, sizeof answer);
         if (answer.status) return;
@@ -73,14 +77,18 @@ void control_answer(const uint8_t *request, uint32_t length) {
         return;
     }
     if (inode && op == LS_CONTROL_LIST) {
-        if (!S_ISDIR(inode->mode)) answer.status = -ENOTDIR;
-        else answer.bytes = list(inode, false);
+        if (!S_ISDIR(inode->mode))
+            answer.status = -ENOTDIR;
+        else
+            answer.bytes = list(inode, false);
         send(&answer, sizeof answer);
         if (!answer.status) list(inode, true);
         return;
     }
-    if (inode && op == LS_CONTROL_STAT) answer.bytes = line(inode, path, n, text, sizeof text);
-    else if (inode) answer.status = -EINVAL;
+    if (inode && op == LS_CONTROL_STAT)
+        answer.bytes = line(inode, path, n, text, sizeof text);
+    else if (inode)
+        answer.status = -EINVAL;
     send(&answer, sizeof answer);
     send(text, answer.bytes);
 }

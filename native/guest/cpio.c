@@ -42,7 +42,8 @@ static void add(const char *path, const struct header *header, const uint8_t *da
     size_t length;
     for (;; path += length) { /* directories that the archive does not name are made */
         while (*path == '/' || (path[0] == '.' && (path[1] == '/' || !path[1]))) path++;
-        for (length = 0; path[length] && path[length] != '/'; length++) {}
+        for (length = 0; path[length] && path[length] != '/'; length++) {
+        }
         if (!path[length]) break;
         struct entry *entry = directory_find(directory, path, length);
         directory = entry ? entry->inode : make_directory(directory, path, length);
@@ -59,7 +60,8 @@ static void add(const char *path, const struct header *header, const uint8_t *da
             if (old) directory_remove(directory, old);
             bool known = inode;
             if (!known) inode = inode_new(mode);
-            if (!inode || directory_add(directory, path, length, inode)) panic("no memory for the archive", 1);
+            if (!inode || directory_add(directory, path, length, inode))
+                panic("no memory for the archive", 1);
             if (link && !known && linked_count < HARD_LINKS) {
                 linked[linked_count].number = hex(header->field[INO]);
                 linked[linked_count++].inode = inode;

@@ -5,8 +5,10 @@ static long device_read(struct file *file, void *to, size_t bytes, uint64_t *off
     (void)offset;
     switch (file->inode->rdev) {
     case DEV_NULL: return 0;
-    case DEV_RANDOM: case DEV_URANDOM: random_bytes(to, bytes); return (long)bytes;
-    case DEV_ZERO: case DEV_FULL: memset(to, 0, bytes); return (long)bytes;
+    case DEV_RANDOM:
+    case DEV_URANDOM: random_bytes(to, bytes); return (long)bytes;
+    case DEV_ZERO:
+    case DEV_FULL: memset(to, 0, bytes); return (long)bytes;
     default: return -ENXIO;
     }
 }
@@ -24,7 +26,8 @@ static unsigned device_poll(struct file *file) {
 const struct file_ops device_ops = {device_read, device_write, device_poll, NULL, NULL, true};
 
 /* ---- the tree: what the archive already has is kept ---------------------------------------------- */
-static struct inode *make(struct inode *directory, const char *name, uint32_t mode, uint32_t rdev, uint32_t proc) {
+static struct inode *make(struct inode *directory, const char *name, uint32_t mode, uint32_t rdev,
+                          uint32_t proc) {
     struct entry *old = directory_find(directory, name, strlen(name));
     if (old && S_ISDIR(mode) && S_ISDIR(old->inode->mode)) return old->inode;
     if (old) directory_remove(directory, old);

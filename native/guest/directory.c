@@ -32,14 +32,16 @@ long directory_add(struct inode *directory, const char *name, size_t length, str
     memcpy(entry->name, name, length);
     if (directory->next_cookie < 3) directory->next_cookie = 3; /* 1 and 2 are . and .. */
     entry->cookie = directory->next_cookie++;
-    if (directory->last) directory->last->next = entry;
-    else directory->first = entry;
+    if (directory->last)
+        directory->last->next = entry;
+    else
+        directory->first = entry;
     directory->last = entry;
     inode->links++;
     inode->ctime = clock_now_still();
     if (S_ISDIR(inode->mode)) {
         inode->parent = directory;
-        inode->links++; /* its own "." */
+        inode->links++;     /* its own "." */
         directory->links++; /* its ".." */
     }
     touch(directory);
@@ -49,8 +51,10 @@ long directory_add(struct inode *directory, const char *name, size_t length, str
 void directory_remove(struct inode *directory, struct entry *entry) {
     struct entry *before = NULL;
     for (struct entry *e = directory->first; e != entry; e = e->next) before = e;
-    if (before) before->next = entry->next;
-    else directory->first = entry->next;
+    if (before)
+        before->next = entry->next;
+    else
+        directory->first = entry->next;
     if (directory->last == entry) directory->last = before;
     struct inode *inode = entry->inode;
     inode->links--;

@@ -57,7 +57,8 @@ static unsigned prot_of(const Elf64_Phdr *s) {
 static long map_segment(struct program *program, const Elf64_Phdr *s) {
     uint64_t start = program->base + s->p_vaddr, file_end = start + s->p_filesz;
     uint64_t end = page_up(start + s->p_memsz), middle = s->p_filesz ? page_up(file_end) : page_down(start);
-    struct vma file = {page_down(start), middle, program->inode, page_down(s->p_offset), prot_of(s), MAP_PRIVATE};
+    struct vma file = {page_down(start),       middle,     program->inode,
+                       page_down(s->p_offset), prot_of(s), MAP_PRIVATE};
     struct vma zero = {middle, end, NULL, 0, prot_of(s), MAP_PRIVATE | MAP_ANONYMOUS};
     long error = file.start < file.end ? space_map(file) : 0;
     if (!error && middle < end) error = space_map(zero);
@@ -118,11 +119,26 @@ static long build_stack(struct frame *frame, const struct program *program, cons
     sp &= ~15ull;
     uint64_t seed = push(&sp, random, sizeof random);
     const uint64_t auxiliary[][2] = {
-        {AT_HWCAP, boot->hwcap}, {AT_PAGESZ, PAGE}, {AT_CLKTCK, 100},
-        {AT_PHDR, headers_address(program)}, {AT_PHENT, sizeof(Elf64_Phdr)}, {AT_PHNUM, program->header.e_phnum},
-        {AT_BASE, loader ? loader->base : 0}, {AT_FLAGS, 0}, {AT_ENTRY, program->base + program->header.e_entry},
-        {AT_UID, 0}, {AT_EUID, 0}, {AT_GID, 0}, {AT_EGID, 0}, {AT_SECURE, 0}, {AT_RANDOM, seed},
-        {AT_HWCAP2, boot->hwcap2}, {AT_EXECFN, exe}, {AT_PLATFORM, platform}, {AT_MINSIGSTKSZ, 4096}, {AT_NULL, 0},
+        {AT_HWCAP, boot->hwcap},
+        {AT_PAGESZ, PAGE},
+        {AT_CLKTCK, 100},
+        {AT_PHDR, headers_address(program)},
+        {AT_PHENT, sizeof(Elf64_Phdr)},
+        {AT_PHNUM, program->header.e_phnum},
+        {AT_BASE, loader ? loader->base : 0},
+        {AT_FLAGS, 0},
+        {AT_ENTRY, program->base + program->header.e_entry},
+        {AT_UID, 0},
+        {AT_EUID, 0},
+        {AT_GID, 0},
+        {AT_EGID, 0},
+        {AT_SECURE, 0},
+        {AT_RANDOM, seed},
+        {AT_HWCAP2, boot->hwcap2},
+        {AT_EXECFN, exe},
+        {AT_PLATFORM, platform},
+        {AT_MINSIGSTKSZ, 4096},
+        {AT_NULL, 0},
     };
     size_t words = 1 + strings->argc + 1 + strings->envc + 1;
     sp = (sp - words * 8 - sizeof auxiliary) & ~15ull;
@@ -137,8 +153,11 @@ static long build_stack(struct frame *frame, const struct program *program, cons
     *to++ = 0;
     memcpy(to, auxiliary, sizeof auxiliary);
     const struct program *first = loader ? loader : program;
-    *frame = (struct frame){.rip = first->base + first->header.e_entry, .rsp = sp, .cs = LS_SEL_USER_CODE,
-                            .ss = LS_SEL_USER_DATA, .rflags = RFLAGS_PROGRAM};
+    *frame = (struct frame){.rip = first->base + first->header.e_entry,
+                            .rsp = sp,
+                            .cs = LS_SEL_USER_CODE,
+                            .ss = LS_SEL_USER_DATA,
+                            .rflags = RFLAGS_PROGRAM};
     return 0;
 }
 

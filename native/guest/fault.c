@@ -18,8 +18,10 @@ static int fill(struct vma *area, uint64_t address, uint64_t *entry, bool write)
         uint64_t offset = area->offset + (address - area->start);
         bool shared = area->flags & MAP_SHARED;
         if (offset >= page_up(area->inode->size)) return -ENXIO;
-        if (shared) frame = inode_frame(area->inode, offset);
-        else if (!write) frame = inode_archive_frame(area->inode, offset);
+        if (shared)
+            frame = inode_frame(area->inode, offset);
+        else if (!write)
+            frame = inode_archive_frame(area->inode, offset);
         if (frame) {
             *entry = frame | PTE_BORROWED | (shared ? flags : flags & ~PTE_WRITE);
             return 0;
@@ -76,8 +78,9 @@ int space_fault(uint64_t address, uint64_t error, bool from_kernel, int *code) {
     *code = SEGV_MAPERR;
     if (!area) return SIGSEGV;
     bool write = error & ERROR_WRITE;
-    unsigned wanted = write ? PROT_WRITE : error & ERROR_FETCH ? PROT_EXEC
-                                                              : PROT_READ | PROT_WRITE | PROT_EXEC;
+    unsigned wanted = write                 ? PROT_WRITE
+                      : error & ERROR_FETCH ? PROT_EXEC
+                                            : PROT_READ | PROT_WRITE | PROT_EXEC;
     *code = SEGV_ACCERR;
     if (!(area->prot & wanted)) return SIGSEGV;
     int failed = bring(area, page_down(address), write);

@@ -5,7 +5,9 @@
 static struct file *table[FILES_MAX];
 static uint8_t closes_on_exec[FILES_MAX];
 
-struct file *file_get(int fd) { return fd >= 0 && fd < FILES_MAX ? table[fd] : NULL; }
+struct file *file_get(int fd) {
+    return fd >= 0 && fd < FILES_MAX ? table[fd] : NULL;
+}
 
 struct file *file_new(const struct file_ops *ops, struct inode *inode, uint32_t flags) {
     struct file *file = object_alloc(sizeof *file);
@@ -75,8 +77,10 @@ long sys_close(int fd) {
 long sys_close_range(unsigned first, unsigned last, unsigned flags) {
     if (first > last) return -EINVAL;
     for (unsigned fd = first; fd <= last && fd < FILES_MAX; fd++) {
-        if (flags & 4 /* CLOSE_RANGE_CLOEXEC */) closes_on_exec[fd] = true;
-        else if (table[fd]) sys_close((int)fd);
+        if (flags & 4 /* CLOSE_RANGE_CLOEXEC */)
+            closes_on_exec[fd] = true;
+        else if (table[fd])
+            sys_close((int)fd);
     }
     return 0;
 }
@@ -118,14 +122,20 @@ long sys_fcntl(int fd, int command, uint64_t argument) {
     case F_SETFL:
         file->flags = (file->flags & ~(uint32_t)SETTABLE) | ((uint32_t)argument & SETTABLE);
         return 0;
-    case F_GETLK: case F_OFD_GETLK: { /* nobody else is here to hold a lock */
+    case F_GETLK:
+    case F_OFD_GETLK: { /* nobody else is here to hold a lock */
         short unlocked = F_UNLCK;
         return copy_out(argument, &unlocked, sizeof unlocked);
     }
-    case F_SETLK: case F_SETLKW: case F_OFD_SETLK: case F_OFD_SETLKW: return 0;
-    case F_SETOWN: case F_SETSIG: return 0;
+    case F_SETLK:
+    case F_SETLKW:
+    case F_OFD_SETLK:
+    case F_OFD_SETLKW: return 0;
+    case F_SETOWN:
+    case F_SETSIG: return 0;
     case F_GETOWN: return 1;
-    case F_GETPIPE_SZ: case F_SETPIPE_SZ: return 65536;
+    case F_GETPIPE_SZ:
+    case F_SETPIPE_SZ: return 65536;
     default: return -EINVAL;
     }
 }
@@ -214,7 +224,6 @@ long sys_readv(int fd, uint64_t address, uint64_t count) {
     return vector(file, address, count, false, file ? &file->offset : NULL);
 }
 
-
 long sys_writev(int fd, uint64_t address, uint64_t count) {
     struct file *file = writable(fd);
     return vector(file, address, count, true, file ? &file->offset : NULL);
@@ -237,18 +246,24 @@ long sys_lseek(int fd, int64_t offset, int whence) {
     if (!file) return -EBADF;
     if (!file->ops->seekable) return -ESPIPE;
     uint64_t size = S_ISREG(file->inode->mode) ? file->inode->size : 0;
-    if (whence == 1) offset += (int64_t)file->offset;
-    else if (whence == 2) offset += (int64_t)size;
-    else if ((whence == 3 || whence == 4) && (uint64_t)offset >= size) return -ENXIO;
-    else if (whence == 4) offset = (int64_t)size; /* no holes: data up to the end */
-    else if (whence != 0 && whence != 3) return -EINVAL;
+    if (whence == 1)
+        offset += (int64_t)file->offset;
+    else if (whence == 2)
+        offset += (int64_t)size;
+    else if ((whence == 3 || whence == 4) && (uint64_t)offset >= size)
+        return -ENXIO;
+    else if (whence == 4)
+        offset = (int64_t)size; /* no holes: data up to the end */
+    else if (whence != 0 && whence != 3)
+        return -EINVAL;
     if (offset < 0) return -EINVAL;
     file->offset = (uint64_t)offset;
     return offset;
 }
 
 /* sendfile and copy_file_range: through a buffer, as far as the source gives. */
-static long copy_between(struct file *in, uint64_t *in_at, struct file *out, uint64_t *out_at, uint64_t bytes) {
+static long copy_between(struct file *in, uint64_t *in_at, struct file *out, uint64_t *out_at,
+                         uint64_t bytes) {
     static uint8_t buffer[16384];
     long total = 0;
     while (bytes) {

@@ -22,8 +22,22 @@
 #define DEV_TTY device(5u, 0u)
 #define DEV_CONSOLE device(136u, 0u) /* /dev/pts/0 */
 
-enum proc_kind { PROC_NONE, PROC_MAPS, PROC_CPUINFO, PROC_MEMINFO, PROC_UPTIME, PROC_STAT, PROC_SELF_STAT,
-                 PROC_STATUS, PROC_CMDLINE, PROC_MOUNTS, PROC_VERSION, PROC_LOADAVG, PROC_EXE, PROC_FDS };
+enum proc_kind {
+    PROC_NONE,
+    PROC_MAPS,
+    PROC_CPUINFO,
+    PROC_MEMINFO,
+    PROC_UPTIME,
+    PROC_STAT,
+    PROC_SELF_STAT,
+    PROC_STATUS,
+    PROC_CMDLINE,
+    PROC_MOUNTS,
+    PROC_VERSION,
+    PROC_LOADAVG,
+    PROC_EXE,
+    PROC_FDS
+};
 
 struct entry { /* a name in a directory, in order of creation */
     struct entry *next;
@@ -37,7 +51,7 @@ struct entry { /* a name in a directory, in order of creation */
 struct inode {
     uint64_t number, size;
     uint32_t mode, links, uid, gid, rdev, proc;
-    uint32_t uses, maps; /* open files and areas; shared areas */
+    uint32_t uses, maps;          /* open files and areas; shared areas */
     uint64_t atime, mtime, ctime; /* ns */
     union {
         struct { /* regular files and symbolic links: the archive's bytes until first written */
@@ -62,7 +76,7 @@ void inode_unmap(struct inode *inode, bool shared);
 size_t inode_read(struct inode *inode, uint64_t offset, void *to, size_t bytes); /* short at the end */
 long inode_write(struct inode *inode, uint64_t offset, const void *from, size_t bytes);
 long inode_resize(struct inode *inode, uint64_t size);
-uint64_t inode_frame(struct inode *inode, uint64_t offset); /* to map shared; 0: no memory */
+uint64_t inode_frame(struct inode *inode, uint64_t offset);         /* to map shared; 0: no memory */
 uint64_t inode_archive_frame(struct inode *inode, uint64_t offset); /* 0: not page-aligned there */
 uint64_t inode_pages(const struct inode *inode);
 
@@ -121,17 +135,17 @@ void files_exec(void);
 long file_open(struct place *place, uint32_t flags, uint32_t mode, struct file **opened);
 
 /* ---- what stands behind them ---------------------------------------------------------------- */
-void cpio_unpack(void);            /* cpio.c */
-void devices_start(void);          /* device.c: /dev and /proc */
+void cpio_unpack(void);                       /* cpio.c */
+void devices_start(void);                     /* device.c: /dev and /proc */
 struct inode *proc_open(struct inode *inode); /* proc.c: an inode with the text of now */
 long proc_link(struct inode *inode, char *to, size_t size);
-struct file *console_open(uint32_t flags);    /* console.c */
+struct file *console_open(uint32_t flags); /* console.c */
 void console_start(void);
 uint32_t console_room(bool want_input, uint64_t *gpa);
 void console_input(uint32_t length, bool end);
 struct file *pipe_open(struct inode *inode, uint32_t flags); /* pipe.c: FIFOs */
 
-struct tty { /* tty.c: the line discipline */
+struct tty {                /* tty.c: the line discipline */
     struct terminal_modes { /* as TCGETS has it */
         uint32_t iflag, oflag, cflag, lflag;
         uint8_t line, cc[19];

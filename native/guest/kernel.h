@@ -63,8 +63,7 @@ int memcmp(const void *a, const void *b, size_t n);
 size_t strlen(const char *s);
 int strcmp(const char *a, const char *b);
 /* %s %c %d %u %x %o with width, zero padding, '-' and l; returns the length, always terminates. */
-int format(char *to, size_t size, const char *pattern, ...)
-    __attribute__((format(printf, 3, 4)));
+int format(char *to, size_t size, const char *pattern, ...) __attribute__((format(printf, 3, 4)));
 
 /* ---- start.c ------------------------------------------------------------------------- */
 void kernel_main(void);
@@ -74,7 +73,7 @@ _Noreturn void exit_with_status(int status);
 _Noreturn void exit_with_signal(int signal);
 
 /* ---- page.c: page frames and small objects ----------------------------------------------- */
-uint64_t page_alloc(void); /* a zeroed frame's GPA, 0 when memory is exhausted */
+uint64_t page_alloc(void);       /* a zeroed frame's GPA, 0 when memory is exhausted */
 void *pages_alloc(size_t count); /* contiguous, zeroed, NULL when exhausted */
 void page_free(uint64_t gpa);
 uint64_t pages_left(void);
@@ -92,7 +91,7 @@ void page_tree_cut(struct page_tree *tree, uint64_t first, uint64_t end, bool ke
 /* ---- table.c: the page tables of the program's half ------------------------------------------ */
 #define PTE_PRESENT 1ull
 #define PTE_WRITE 2ull
-#define PTE_BASE 0x65ull /* present, user, accessed, dirty: preset, so that no CPU changes them */
+#define PTE_BASE 0x65ull      /* present, user, accessed, dirty: preset, so that no CPU changes them */
 #define PTE_BORROWED 0x200ull /* the frame belongs to a file */
 #define PTE_NX (1ull << 63)
 #define PTE_FRAME 0x000ffffffffff000ull
@@ -108,8 +107,8 @@ void flush_all(void);
 struct inode;
 struct vma {
     uint64_t start, end;
-    struct inode *inode; /* NULL: anonymous memory */
-    uint64_t offset;     /* of start within the inode */
+    struct inode *inode;  /* NULL: anonymous memory */
+    uint64_t offset;      /* of start within the inode */
     uint32_t prot, flags; /* PROT_, MAP_ */
 };
 struct space {
@@ -121,7 +120,7 @@ extern struct space space;
 #define VMA_MAX 8192u
 #define EAGER_BYTES (1u << 20) /* up to here memory gets its frames at once: 30 ns a page, a fault 16 us */
 #define MMAP_TOP (LS_USER_TOP - (32ull << 20)) /* the stack lies above */
-unsigned vma_index(uint64_t address); /* the first VMA that ends above the address */
+unsigned vma_index(uint64_t address);          /* the first VMA that ends above the address */
 struct vma *vma_find(uint64_t address);
 long space_map(struct vma area); /* the range must be free */
 long space_unmap(uint64_t start, uint64_t end);
@@ -162,7 +161,7 @@ void control_answer(const uint8_t *request, uint32_t length);
 
 /* ---- clock.c, random.c ------------------------------------------------------------------------------- */
 #define NS_PER_SECOND 1000000000ull
-uint64_t clock_now(void);      /* CLOCK_REALTIME; a step later at every reading */
+uint64_t clock_now(void);       /* CLOCK_REALTIME; a step later at every reading */
 uint64_t clock_now_still(void); /* without the step, for the kernel's own stamps */
 uint64_t clock_since_boot(void);
 void clock_exchanged(bool with_time);
@@ -171,7 +170,8 @@ void timer_check(void);
 bool ns_from_timespec(uint64_t address, uint64_t *ns); /* false: EFAULT or EINVAL */
 void random_bytes(void *to, size_t bytes);
 
-/* ---- signal.c, sigframe.c -------------------------------------------------------------------------------- */
+/* ---- signal.c, sigframe.c --------------------------------------------------------------------------------
+ */
 #define ERESTARTSYS 512    /* restart if SA_RESTART or no handler ran, else EINTR */
 #define ERESTARTNOHAND 514 /* restart only if no handler ran */
 #define SIGNALS 64
@@ -187,11 +187,11 @@ struct signals {
     stack_t stack;
 };
 extern struct signals signals;
-#define signal_bit(n) (1ull << ((n) - 1))
+#define signal_bit(n) (1ull << ((n)-1))
 void signal_raise(int signal, int code);
 void signal_raise_info(int signal, const siginfo_t *info);
 void signal_force(struct frame *frame, int signal, int code, uint64_t address);
-bool signal_ready(void); /* one is waiting to be delivered: blocking calls end */
+bool signal_ready(void);                  /* one is waiting to be delivered: blocking calls end */
 bool signal_deliver(struct frame *frame); /* true when the frame changed */
 void signal_exec(void);
 void signal_set_temporary_mask(uint64_t mask);
@@ -199,7 +199,8 @@ void sigframe_push(struct frame *frame, int signal, const siginfo_t *info);
 extern struct frame *current_frame; /* of the system call being served */
 extern struct frame fatal_frame;    /* of the fault that kills the program, if one did */
 
-/* ---- syscalls.c -------------------------------------------------------------------------------------------- */
+/* ---- syscalls.c
+ * -------------------------------------------------------------------------------------------- */
 extern uint32_t unknown_syscalls[512];
 extern uint64_t syscall_count;
 long not_implemented(void); /* ENOSYS, counted */

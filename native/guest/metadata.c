@@ -12,15 +12,25 @@ static struct timespec timespec_of(uint64_t ns) {
 }
 
 static long put_stat(const struct inode *inode, uint64_t to) {
-    struct timespec a = timespec_of(inode->atime), m = timespec_of(inode->mtime), c = timespec_of(inode->ctime);
+    struct timespec a = timespec_of(inode->atime), m = timespec_of(inode->mtime),
+                    c = timespec_of(inode->ctime);
     struct stat value = {
-        .st_dev = DEVICE, .st_ino = inode->number, .st_nlink = inode->links, .st_mode = inode->mode,
-        .st_uid = inode->uid, .st_gid = inode->gid, .st_rdev = inode->rdev,
-        .st_size = S_ISDIR(inode->mode) ? (long)PAGE : (long)inode->size, .st_blksize = PAGE,
+        .st_dev = DEVICE,
+        .st_ino = inode->number,
+        .st_nlink = inode->links,
+        .st_mode = inode->mode,
+        .st_uid = inode->uid,
+        .st_gid = inode->gid,
+        .st_rdev = inode->rdev,
+        .st_size = S_ISDIR(inode->mode) ? (long)PAGE : (long)inode->size,
+        .st_blksize = PAGE,
         .st_blocks = (long)inode_pages(inode) * 8,
-        .st_atime = (unsigned long)a.tv_sec, .st_atime_nsec = (unsigned long)a.tv_nsec,
-        .st_mtime = (unsigned long)m.tv_sec, .st_mtime_nsec = (unsigned long)m.tv_nsec,
-        .st_ctime = (unsigned long)c.tv_sec, .st_ctime_nsec = (unsigned long)c.tv_nsec,
+        .st_atime = (unsigned long)a.tv_sec,
+        .st_atime_nsec = (unsigned long)a.tv_nsec,
+        .st_mtime = (unsigned long)m.tv_sec,
+        .st_mtime_nsec = (unsigned long)m.tv_nsec,
+        .st_ctime = (unsigned long)c.tv_sec,
+        .st_ctime_nsec = (unsigned long)c.tv_nsec,
     };
     return copy_out(to, &value, sizeof value);
 }
@@ -39,7 +49,8 @@ long sys_fstat(int fd, uint64_t to) {
 }
 
 static struct statx_timestamp statx_time(uint64_t ns) {
-    return (struct statx_timestamp){.tv_sec = (int64_t)(ns / NS_PER_SECOND), .tv_nsec = (uint32_t)(ns % NS_PER_SECOND)};
+    return (struct statx_timestamp){.tv_sec = (int64_t)(ns / NS_PER_SECOND),
+                                    .tv_nsec = (uint32_t)(ns % NS_PER_SECOND)};
 }
 
 long sys_statx(int dirfd, uint64_t path, int flags, unsigned mask, uint64_t to) {
@@ -48,12 +59,21 @@ long sys_statx(int dirfd, uint64_t path, int flags, unsigned mask, uint64_t to) 
     if (error) return error;
     const struct inode *inode = place.inode;
     struct statx value = {
-        .stx_mask = STATX_BASIC_STATS, .stx_blksize = PAGE, .stx_nlink = inode->links, .stx_uid = inode->uid,
-        .stx_gid = inode->gid, .stx_mode = (uint16_t)inode->mode, .stx_ino = inode->number,
-        .stx_size = S_ISDIR(inode->mode) ? PAGE : inode->size, .stx_blocks = inode_pages(inode) * 8,
-        .stx_atime = statx_time(inode->atime), .stx_mtime = statx_time(inode->mtime),
-        .stx_ctime = statx_time(inode->ctime), .stx_rdev_major = inode->rdev >> 8,
-        .stx_rdev_minor = inode->rdev & 255, .stx_dev_minor = DEVICE,
+        .stx_mask = STATX_BASIC_STATS,
+        .stx_blksize = PAGE,
+        .stx_nlink = inode->links,
+        .stx_uid = inode->uid,
+        .stx_gid = inode->gid,
+        .stx_mode = (uint16_t)inode->mode,
+        .stx_ino = inode->number,
+        .stx_size = S_ISDIR(inode->mode) ? PAGE : inode->size,
+        .stx_blocks = inode_pages(inode) * 8,
+        .stx_atime = statx_time(inode->atime),
+        .stx_mtime = statx_time(inode->mtime),
+        .stx_ctime = statx_time(inode->ctime),
+        .stx_rdev_major = inode->rdev >> 8,
+        .stx_rdev_minor = inode->rdev & 255,
+        .stx_dev_minor = DEVICE,
     };
     return copy_out(to, &value, sizeof value);
 }
@@ -67,7 +87,9 @@ long sys_faccessat2(int dirfd, uint64_t path, unsigned wanted, int flags) {
     return (wanted & 1) && !executable ? -EACCES : 0;
 }
 
-long sys_faccessat(int dirfd, uint64_t path, unsigned wanted) { return sys_faccessat2(dirfd, path, wanted, 0); }
+long sys_faccessat(int dirfd, uint64_t path, unsigned wanted) {
+    return sys_faccessat2(dirfd, path, wanted, 0);
+}
 long sys_access(uint64_t path, unsigned wanted) { return sys_faccessat2(AT_FDCWD, path, wanted, 0); }
 
 /* ---- changing it ----------------------------------------------------------------------------- */
@@ -104,7 +126,9 @@ long sys_fchownat(int dirfd, uint64_t path, uint32_t uid, uint32_t gid, int flag
     return path_existing(&place, dirfd, path, flags) ?: change_owner(place.inode, uid, gid);
 }
 
-long sys_chown(uint64_t path, uint32_t uid, uint32_t gid) { return sys_fchownat(AT_FDCWD, path, uid, gid, 0); }
+long sys_chown(uint64_t path, uint32_t uid, uint32_t gid) {
+    return sys_fchownat(AT_FDCWD, path, uid, gid, 0);
+}
 long sys_lchown(uint64_t path, uint32_t uid, uint32_t gid) {
     return sys_fchownat(AT_FDCWD, path, uid, gid, AT_SYMLINK_NOFOLLOW);
 }
@@ -119,7 +143,8 @@ long sys_ftruncate(int fd, uint64_t size) {
 long sys_truncate(uint64_t path, uint64_t size) {
     long error = path_existing(&place, AT_FDCWD, path, 0);
     if (error) return error;
-    if (!S_ISREG(place.inode->mode) || place.inode->proc) return S_ISDIR(place.inode->mode) ? -EISDIR : -EINVAL;
+    if (!S_ISREG(place.inode->mode) || place.inode->proc)
+        return S_ISDIR(place.inode->mode) ? -EISDIR : -EINVAL;
     return inode_resize(place.inode, size);
 }
 
@@ -143,8 +168,10 @@ static long change_times(struct inode *inode, uint64_t times) {
     uint64_t now = clock_now_still(), *field[2] = {&inode->atime, &inode->mtime};
     for (int i = 0; i < 2; i++) {
         if (value[i].tv_nsec == UTIME_OMIT) continue;
-        if (value[i].tv_nsec == UTIME_NOW) *field[i] = now;
-        else *field[i] = (uint64_t)value[i].tv_sec * NS_PER_SECOND + (uint64_t)value[i].tv_nsec;
+        if (value[i].tv_nsec == UTIME_NOW)
+            *field[i] = now;
+        else
+            *field[i] = (uint64_t)value[i].tv_sec * NS_PER_SECOND + (uint64_t)value[i].tv_nsec;
     }
     inode->ctime = now;
     return 0;
@@ -162,8 +189,10 @@ static long change_old(uint64_t path, uint64_t times, bool micro) {
     long error = path_existing(&place, AT_FDCWD, path, 0);
     if (error || !times) return error ?: change_times(place.inode, 0);
     if (micro ? copy_in(value, times, sizeof value) : copy_in(seconds, times, sizeof seconds)) return -EFAULT;
-    place.inode->atime = (uint64_t)(micro ? value[0] : seconds[0]) * NS_PER_SECOND + (micro ? (uint64_t)value[1] * 1000 : 0);
-    place.inode->mtime = (uint64_t)(micro ? value[2] : seconds[1]) * NS_PER_SECOND + (micro ? (uint64_t)value[3] * 1000 : 0);
+    place.inode->atime =
+        (uint64_t)(micro ? value[0] : seconds[0]) * NS_PER_SECOND + (micro ? (uint64_t)value[1] * 1000 : 0);
+    place.inode->mtime =
+        (uint64_t)(micro ? value[2] : seconds[1]) * NS_PER_SECOND + (micro ? (uint64_t)value[3] * 1000 : 0);
     return 0;
 }
 
@@ -171,13 +200,21 @@ long sys_utimes(uint64_t path, uint64_t times) { return change_old(path, times, 
 long sys_utime(uint64_t path, uint64_t times) { return change_old(path, times, false); }
 
 static long put_statfs(uint64_t to) {
-    struct statfs value = {.f_type = 0x01021994 /* tmpfs */, .f_bsize = PAGE, .f_frsize = PAGE, .f_namelen = NAME_MAX,
-                           .f_blocks = (long)(boot->ram_bytes / PAGE), .f_bfree = (long)pages_left(),
-                           .f_bavail = (long)pages_left(), .f_files = 1 << 20, .f_ffree = 1 << 20};
+    struct statfs value = {.f_type = 0x01021994 /* tmpfs */,
+                           .f_bsize = PAGE,
+                           .f_frsize = PAGE,
+                           .f_namelen = NAME_MAX,
+                           .f_blocks = (long)(boot->ram_bytes / PAGE),
+                           .f_bfree = (long)pages_left(),
+                           .f_bavail = (long)pages_left(),
+                           .f_files = 1 << 20,
+                           .f_ffree = 1 << 20};
     return copy_out(to, &value, sizeof value);
 }
 
-long sys_statfs(uint64_t path, uint64_t to) { return path_existing(&place, AT_FDCWD, path, 0) ?: put_statfs(to); }
+long sys_statfs(uint64_t path, uint64_t to) {
+    return path_existing(&place, AT_FDCWD, path, 0) ?: put_statfs(to);
+}
 long sys_fstatfs(int fd, uint64_t to) { return file_get(fd) ? put_statfs(to) : -EBADF; }
 
 long sys_fsync(int fd) { return file_get(fd) ? 0 : -EBADF; }

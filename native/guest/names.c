@@ -42,7 +42,8 @@ struct listing {
 };
 
 /* False when the record does not fit any more. */
-static bool emit(struct listing *list, const struct inode *inode, const char *name, size_t length, uint64_t cookie) {
+static bool emit(struct listing *list, const struct inode *inode, const char *name, size_t length,
+                 uint64_t cookie) {
     uint64_t bytes = (sizeof(struct record) + length + 1 + 7) & ~7ull;
     if (list->used + bytes > list->size) return false;
     struct record *record = (void *)(list->to + list->used);
@@ -112,11 +113,14 @@ long sys_readlinkat(int dirfd, uint64_t path, uint64_t to, uint64_t size) {
     return copy_out(to, text, (size_t)n) ?: n;
 }
 
-long sys_readlink(uint64_t path, uint64_t to, uint64_t size) { return sys_readlinkat(AT_FDCWD, path, to, size); }
+long sys_readlink(uint64_t path, uint64_t to, uint64_t size) {
+    return sys_readlinkat(AT_FDCWD, path, to, size);
+}
 
 long sys_linkat(int from_fd, uint64_t from, int to_fd, uint64_t to, int flags) {
-    long error = path_existing(&place, from_fd, from, flags & AT_SYMLINK_FOLLOW ? flags & AT_EMPTY_PATH
-                                                                               : flags | AT_SYMLINK_NOFOLLOW);
+    long error =
+        path_existing(&place, from_fd, from,
+                      flags & AT_SYMLINK_FOLLOW ? flags & AT_EMPTY_PATH : flags | AT_SYMLINK_NOFOLLOW);
     if (!error) error = path_resolve(&other, to_fd, to, AT_SYMLINK_NOFOLLOW);
     if (error) return error;
     if (other.inode) return -EEXIST;

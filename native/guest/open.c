@@ -40,9 +40,12 @@ const struct file_ops directory_ops = {directory_read, NULL, always_ready, NULL,
 static struct inode *create(struct place *place, uint32_t mode, long *error) {
     struct inode *inode = NULL;
     *error = -ENOSPC;
-    if (place->slash && !S_ISDIR(mode)) *error = -EISDIR;
-    else if (place->directory->proc) *error = -ENOENT;
-    else inode = inode_new(mode);
+    if (place->slash && !S_ISDIR(mode))
+        *error = -EISDIR;
+    else if (place->directory->proc)
+        *error = -ENOENT;
+    else
+        inode = inode_new(mode);
     if (!inode) return NULL;
     *error = directory_add(place->directory, place->name, place->length, inode);
     if (!*error) return inode;
@@ -135,7 +138,8 @@ long file_open(struct place *at, uint32_t flags, uint32_t mode, struct file **op
         *opened = at->open;
         return 0;
     }
-    struct file *file = open_inode(inode, flags & ~(uint32_t)(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOCTTY));
+    struct file *file =
+        open_inode(inode, flags & ~(uint32_t)(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOCTTY));
     if (!file) return -ENFILE;
     *opened = file;
     return 0;
@@ -167,7 +171,9 @@ long sys_openat(int dirfd, uint64_t path, uint32_t flags, uint32_t mode) {
     return descriptor_new(file, 0, flags & O_CLOEXEC);
 }
 
-long sys_open(uint64_t path, uint32_t flags, uint32_t mode) { return sys_openat(AT_FDCWD, path, flags, mode); }
+long sys_open(uint64_t path, uint32_t flags, uint32_t mode) {
+    return sys_openat(AT_FDCWD, path, flags, mode);
+}
 long sys_creat(uint64_t path, uint32_t mode) {
     return sys_openat(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode);
 }

@@ -5,8 +5,8 @@
  */
 #include "kernel.h"
 
-static uint64_t fresh;      /* GPA of the first frame never used; 0 before the first call */
-static uint32_t *returned;  /* frame numbers, a stack beside the frames: freeing touches no frame */
+static uint64_t fresh;     /* GPA of the first frame never used; 0 before the first call */
+static uint32_t *returned; /* frame numbers, a stack beside the frames: freeing touches no frame */
 static uint64_t returned_count;
 
 static uint64_t fresh_start(void) {
@@ -57,7 +57,7 @@ static void *free_objects[CLASSES];
 
 static unsigned class_of(size_t bytes) {
     unsigned class = 0;
-    while (((size_t)1 << (class + SMALLEST)) < bytes) class++;
+    while (((size_t)1 << (class + SMALLEST)) < bytes) class ++;
     return class;
 }
 
@@ -93,9 +93,7 @@ void object_free(void *object, size_t bytes) {
 /* ---- page trees ---------------------------------------------------------------------------- */
 #define FANOUT 512u /* slots in a page; a tree of n levels holds 512^(n-1) frames */
 
-static uint64_t capacity(unsigned levels) {
-    return levels ? 1ull << (9 * (levels - 1)) : 0;
-}
+static uint64_t capacity(unsigned levels) { return levels ? 1ull << (9 * (levels - 1)) : 0; }
 
 /* The slot that holds the GPA of frame number index; NULL when absent or out of memory. */
 uint64_t *page_tree_slot(struct page_tree *tree, uint64_t index, bool create) {

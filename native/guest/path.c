@@ -18,8 +18,10 @@ static long follow(struct place *place, struct inode *link, const char *rest) {
     size_t rest_length = strlen(rest);
     char target[PATH_MAX];
     long n;
-    if (link->proc) n = proc_link(link, target, sizeof target);
-    else n = (long)inode_read(link, 0, target, sizeof target);
+    if (link->proc)
+        n = proc_link(link, target, sizeof target);
+    else
+        n = (long)inode_read(link, 0, target, sizeof target);
     if (n < 0) return n;
     if (n == 0) return -ENOENT;
     if ((size_t)n + rest_length + 2 > sizeof place->buffer) return -ENAMETOOLONG;

@@ -74,7 +74,9 @@ static long poll(uint64_t fds, unsigned count, uint64_t deadline) {
 }
 
 long sys_poll(uint64_t fds, unsigned count, int timeout_ms) {
-    uint64_t deadline = timeout_ms < 0 ? NEVER : timeout_ms ? clock_now() + (uint64_t)timeout_ms * 1000000 : 0;
+    uint64_t deadline = timeout_ms < 0 ? NEVER
+                        : timeout_ms   ? clock_now() + (uint64_t)timeout_ms * 1000000
+                                       : 0;
     return poll(fds, count, deadline);
 }
 

@@ -3,20 +3,23 @@
 
 static char text[16384];
 
-#define say(inode, ...)                                                            \
-    do {                                                                           \
-        int n_ = format(text, sizeof text, __VA_ARGS__);                           \
-        inode_write(inode, (inode)->size, text, (size_t)n_);                       \
+#define say(inode, ...)                                                                                      \
+    do {                                                                                                     \
+        int n_ = format(text, sizeof text, __VA_ARGS__);                                                     \
+        inode_write(inode, (inode)->size, text, (size_t)n_);                                                 \
     } while (0)
 
 static void say_maps(struct inode *inode) {
     for (unsigned i = 0; i < space.count; i++) {
         const struct vma *v = space.vmas + i;
-        const char *name = v->end == LS_USER_TOP - PAGE ? "[stack]" : v->start == page_up(space.brk_start) ? "[heap]"
-                         : v->inode ? exe_path : "";
-        say(inode, "%08lx-%08lx %c%c%c%c %08lx 00:17 %lu %s\n", v->start, v->end, v->prot & PROT_READ ? 'r' : '-',
-            v->prot & PROT_WRITE ? 'w' : '-', v->prot & PROT_EXEC ? 'x' : '-', v->flags & MAP_SHARED ? 's' : 'p',
-            v->offset, v->inode ? (unsigned long)v->inode->number : 0ul, name);
+        const char *name = v->end == LS_USER_TOP - PAGE           ? "[stack]"
+                           : v->start == page_up(space.brk_start) ? "[heap]"
+                           : v->inode                             ? exe_path
+                                                                  : "";
+        say(inode, "%08lx-%08lx %c%c%c%c %08lx 00:17 %lu %s\n", v->start, v->end,
+            v->prot & PROT_READ ? 'r' : '-', v->prot & PROT_WRITE ? 'w' : '-',
+            v->prot & PROT_EXEC ? 'x' : '-', v->flags & MAP_SHARED ? 's' : 'p', v->offset,
+            v->inode ? (unsigned long)v->inode->number : 0ul, name);
     }
 }
 
@@ -29,12 +32,16 @@ struct inode *proc_open(struct inode *inode) {
     switch (inode->proc) {
     case PROC_MAPS: say_maps(made); break;
     case PROC_CPUINFO:
-        say(made, "processor\t: 0\nvendor_id\t: Lockstep\nmodel name\t: Lockstep virtual CPU\ncpu MHz\t\t: 2000.000\n"
+        say(made, "processor\t: 0\nvendor_id\t: Lockstep\nmodel name\t: Lockstep virtual CPU\ncpu MHz\t\t: "
+                  "2000.000\n"
                   "cpu cores\t: 1\nsiblings\t: 1\n\n");
         break;
     case PROC_MEMINFO:
-        say(made, "MemTotal:       %8lu kB\nMemFree:        %8lu kB\nMemAvailable:   %8lu kB\nBuffers:               0 kB\n"
-                  "Cached:                0 kB\nSwapTotal:             0 kB\nSwapFree:              0 kB\n", total, left, left);
+        say(made,
+            "MemTotal:       %8lu kB\nMemFree:        %8lu kB\nMemAvailable:   %8lu kB\nBuffers:             "
+            "  0 kB\n"
+            "Cached:                0 kB\nSwapTotal:             0 kB\nSwapFree:              0 kB\n",
+            total, left, left);
         break;
     case PROC_UPTIME: say(made, "%lu.%02lu 0.00\n", up / 100, up % 100); break;
     case PROC_STAT:
@@ -42,12 +49,15 @@ struct inode *proc_open(struct inode *inode) {
             (unsigned long)(port->boot_time_ns / NS_PER_SECOND));
         break;
     case PROC_SELF_STAT:
-        say(made, "1 (%s) R 0 1 1 34816 1 0 0 0 0 0 %lu 0 0 0 20 0 1 0 0 0 0 18446744073709551615 "
-                  "0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n", program_name, up);
+        say(made,
+            "1 (%s) R 0 1 1 34816 1 0 0 0 0 0 %lu 0 0 0 20 0 1 0 0 0 0 18446744073709551615 "
+            "0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+            program_name, up);
         break;
     case PROC_STATUS:
-        say(made, "Name:\t%s\nState:\tR (running)\nTgid:\t1\nPid:\t1\nPPid:\t0\n"
-                  "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nThreads:\t1\n",
+        say(made,
+            "Name:\t%s\nState:\tR (running)\nTgid:\t1\nPid:\t1\nPPid:\t0\n"
+            "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nThreads:\t1\n",
             program_name);
         break;
     case PROC_CMDLINE: inode_write(made, 0, program_name, strlen(program_name) + 1); break;

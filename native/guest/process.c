@@ -21,8 +21,11 @@ long sys_uname(uint64_t to) {
 }
 
 long sys_sysinfo(uint64_t to) {
-    struct sysinfo info = {.uptime = (long)(clock_since_boot() / NS_PER_SECOND), .totalram = boot->ram_bytes,
-                           .freeram = pages_left() * PAGE, .procs = 1, .mem_unit = 1};
+    struct sysinfo info = {.uptime = (long)(clock_since_boot() / NS_PER_SECOND),
+                           .totalram = boot->ram_bytes,
+                           .freeram = pages_left() * PAGE,
+                           .procs = 1,
+                           .mem_unit = 1};
     return copy_out(to, &info, sizeof info);
 }
 
@@ -112,7 +115,10 @@ long sys_prctl(int option, uint64_t argument) {
     }
     case PR_GET_NAME: return copy_out(argument, program_name, sizeof program_name);
     case PR_GET_DUMPABLE: return 1;
-    case PR_SET_DUMPABLE: case PR_SET_PDEATHSIG: case PR_SET_NO_NEW_PRIVS: case PR_SET_KEEPCAPS: return 0;
+    case PR_SET_DUMPABLE:
+    case PR_SET_PDEATHSIG:
+    case PR_SET_NO_NEW_PRIVS:
+    case PR_SET_KEEPCAPS: return 0;
     default: return -EINVAL;
     }
 }
@@ -156,8 +162,10 @@ long sys_futex(uint64_t word, int operation, uint32_t value, uint64_t timeout) {
     if (copy_in(&now, word, sizeof now)) return -EFAULT;
     if (now != value) return -EAGAIN;
     if (timeout && !ns_from_timespec(timeout, &ns)) return -EINVAL;
-    uint64_t deadline = !timeout ? NEVER : command == FUTEX_WAIT ? clock_now() + ns
-                      : operation & FUTEX_CLOCK_REALTIME ? ns : ns + port->boot_time_ns;
+    uint64_t deadline = !timeout                           ? NEVER
+                        : command == FUTEX_WAIT            ? clock_now() + ns
+                        : operation & FUTEX_CLOCK_REALTIME ? ns
+                                                           : ns + port->boot_time_ns;
     while (clock_now_still() < deadline) {
         if (signal_ready()) return -ERESTARTSYS;
         exchange(LS_EX_WAIT, deadline, false);

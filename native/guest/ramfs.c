@@ -37,8 +37,10 @@ static void read_pages(struct inode *inode, uint64_t offset, uint8_t *to, size_t
     while (bytes) {
         size_t n = min_u64(bytes, PAGE - offset % PAGE);
         uint64_t *slot = page_tree_slot(&inode->pages, offset / PAGE, false);
-        if (slot && *slot) memcpy(to, (uint8_t *)direct(*slot) + offset % PAGE, n);
-        else memset(to, 0, n); /* a hole */
+        if (slot && *slot)
+            memcpy(to, (uint8_t *)direct(*slot) + offset % PAGE, n);
+        else
+            memset(to, 0, n); /* a hole */
         to += n, offset += n, bytes -= n;
     }
 }
@@ -46,8 +48,10 @@ static void read_pages(struct inode *inode, uint64_t offset, uint8_t *to, size_t
 size_t inode_read(struct inode *inode, uint64_t offset, void *to, size_t bytes) {
     if (offset >= inode->size) return 0;
     bytes = min_u64(bytes, inode->size - offset);
-    if (inode->archive) memcpy(to, inode->archive + offset, bytes);
-    else read_pages(inode, offset, to, bytes);
+    if (inode->archive)
+        memcpy(to, inode->archive + offset, bytes);
+    else
+        read_pages(inode, offset, to, bytes);
     return bytes;
 }
 

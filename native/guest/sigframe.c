@@ -36,7 +36,7 @@ static void save_vectors(uint8_t *area, uint32_t bytes) {
     *(uint16_t *)area = 0x37f;         /* what XSAVE leaves out has its initial value */
     *(uint32_t *)(area + 24) = 0x1f80; /* MXCSR */
     __asm__ volatile("xsave64 (%0)" ::"r"(area), "a"(boot->xcr0), "d"(0) : "memory");
-    memset(area + 6, 0, 18); /* x87 opcode, instruction and data pointers */
+    memset(area + 6, 0, 18);           /* x87 opcode, instruction and data pointers */
     *(uint32_t *)(area + 28) = 0xffff; /* the mask of MXCSR: some CPUs have a bit more */
     memset(area + LEGACY_BYTES - 48, 0, 48);
     *(uint64_t *)(area + LEGACY_BYTES) = boot->xcr0;
@@ -123,8 +123,8 @@ long sys_rt_sigreturn(void) {
     frame->rdi = from->rdi, frame->rsi = from->rsi, frame->rbp = from->rbp, frame->rbx = from->rbx;
     frame->rdx = from->rdx, frame->rcx = from->rcx, frame->rsp = from->rsp, frame->rip = from->rip;
     frame->rflags = (from->eflags & 0x40cd5) | RFLAGS_PROGRAM; /* arithmetic flags, TF, DF, AC */
-    frame->vector = 0; /* not a call to restart */
-    if (frame->rip >= LS_USER_TOP) { /* IRETQ in the kernel must not fault on it */
+    frame->vector = 0;                                         /* not a call to restart */
+    if (frame->rip >= LS_USER_TOP) {                           /* IRETQ in the kernel must not fault on it */
         fatal_frame = *frame;
         exit_with_signal(SIGSEGV);
     }

@@ -4,8 +4,8 @@
 struct signals signals;
 
 #define CANNOT_BLOCK (signal_bit(SIGKILL) | signal_bit(SIGSTOP))
-#define IGNORED_BY_DEFAULT                                                                          \
-    (signal_bit(SIGCHLD) | signal_bit(SIGCONT) | signal_bit(SIGURG) | signal_bit(SIGWINCH) |        \
+#define IGNORED_BY_DEFAULT                                                                                   \
+    (signal_bit(SIGCHLD) | signal_bit(SIGCONT) | signal_bit(SIGURG) | signal_bit(SIGWINCH) |                 \
      signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU))
 /* Stopping is ignored as well: nobody is there who could continue the only process. */
 
@@ -135,10 +135,14 @@ long sys_rt_sigprocmask(int how, uint64_t new, uint64_t old, uint64_t size) {
     if (size != 8) return -EINVAL;
     if (new) {
         if (copy_in(&set, new, sizeof set)) return -EFAULT;
-        if (how == SIG_BLOCK) signals.blocked |= set;
-        else if (how == SIG_UNBLOCK) signals.blocked &= ~set;
-        else if (how == SIG_SETMASK) signals.blocked = set;
-        else return -EINVAL;
+        if (how == SIG_BLOCK)
+            signals.blocked |= set;
+        else if (how == SIG_UNBLOCK)
+            signals.blocked &= ~set;
+        else if (how == SIG_SETMASK)
+            signals.blocked = set;
+        else
+            return -EINVAL;
         signals.blocked &= ~CANNOT_BLOCK;
     }
     return old ? copy_out(old, &was, sizeof was) : 0;
@@ -187,13 +191,17 @@ long sys_sigaltstack(uint64_t new, uint64_t old) {
     stack_t was = signals.stack, now;
     uint64_t sp = current_frame->rsp;
     bool on_it = sp - (uint64_t)was.ss_sp < was.ss_size;
-    if (!was.ss_size) was.ss_flags = SS_DISABLE;
-    else if (on_it) was.ss_flags |= SS_ONSTACK;
+    if (!was.ss_size)
+        was.ss_flags = SS_DISABLE;
+    else if (on_it)
+        was.ss_flags |= SS_ONSTACK;
     if (new) {
         if (copy_in(&now, new, sizeof now)) return -EFAULT;
         if (on_it) return -EPERM;
-        if (now.ss_flags & SS_DISABLE) now = (stack_t){.ss_flags = SS_DISABLE};
-        else if (now.ss_size < MINSIGSTKSZ) return -ENOMEM;
+        if (now.ss_flags & SS_DISABLE)
+            now = (stack_t){.ss_flags = SS_DISABLE};
+        else if (now.ss_size < MINSIGSTKSZ)
+            return -ENOMEM;
         signals.stack = now;
     }
     return old ? copy_out(old, &was, sizeof was) : 0;

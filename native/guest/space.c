@@ -11,8 +11,10 @@ unsigned vma_index(uint64_t address) {
     unsigned low = 0, high = space.count;
     while (low < high) {
         unsigned middle = (low + high) / 2;
-        if (areas[middle].end > address) high = middle;
-        else low = middle + 1;
+        if (areas[middle].end > address)
+            high = middle;
+        else
+            low = middle + 1;
     }
     return low;
 }
@@ -91,7 +93,7 @@ long space_unmap(uint64_t start, uint64_t end) {
 /* The highest free range of this size below MMAP_TOP, as Linux chooses; 0: none. */
 uint64_t space_gap(uint64_t bytes) {
     uint64_t top = MMAP_TOP;
-    for (unsigned i = vma_index(MMAP_TOP - 1); ; i--) {
+    for (unsigned i = vma_index(MMAP_TOP - 1);; i--) {
         if (i < space.count && areas[i].start < top) {
             if (areas[i].end <= top && top - areas[i].end >= bytes) return top - bytes;
             top = areas[i].start;

@@ -47,9 +47,9 @@ uint64_t pte_flags(unsigned prot) {
 }
 
 /* For every entry in use in the range. */
-#define for_each_entry(address, entry, start, end)                                       \
-    for (uint64_t address = table_next(start), *entry; address < (end);                  \
-         address = table_next(address + PAGE))                                           \
+#define for_each_entry(address, entry, start, end)                                                           \
+    for (uint64_t address = table_next(start), *entry; address < (end);                                      \
+         address = table_next(address + PAGE))                                                               \
         if (*(entry = table_slot(address, false)))
 
 void table_unmap(uint64_t start, uint64_t end) {

@@ -14,7 +14,8 @@ static int signal_of(uint64_t vector, int *code) {
     case 1: *code = TRAP_TRACE; return SIGTRAP;
     case 3: return SIGTRAP;
     case 6: *code = ILL_ILLOPN; return SIGILL;
-    case 16: case 19: *code = FPE_FLTINV; return SIGFPE;
+    case 16:
+    case 19: *code = FPE_FLTINV; return SIGFPE;
     case 17: *code = BUS_ADRALN; return SIGBUS;
     default: return SIGSEGV;
     }

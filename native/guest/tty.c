@@ -11,7 +11,9 @@
 #define MARK_EOF 2u  /* Ctrl-D: ends a line without being part of it */
 
 struct tty tty = {
-    .termios = {.iflag = ICRNL | IXON | IUTF8, .oflag = OPOST | ONLCR, .cflag = B38400 | CS8 | CREAD | HUPCL,
+    .termios = {.iflag = ICRNL | IXON | IUTF8,
+                .oflag = OPOST | ONLCR,
+                .cflag = B38400 | CS8 | CREAD | HUPCL,
                 .lflag = ISIG | ICANON | ECHO | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN,
                 .cc = {3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22}},
     .group = 1,
@@ -33,9 +35,7 @@ static void put(uint8_t c) {
     out[out_length++] = c;
 }
 
-static unsigned echo_channel(void) {
-    return boot->flags & LS_BOOT_STDOUT_TTY ? LS_CH_CONSOLE : LS_CH_STDERR;
-}
+static unsigned echo_channel(void) { return boot->flags & LS_BOOT_STDOUT_TTY ? LS_CH_CONSOLE : LS_CH_STDERR; }
 
 static void flush(unsigned channel) {
     uint32_t length = out_length;
@@ -191,7 +191,8 @@ long tty_ioctl(unsigned request, uint64_t argument) {
     int32_t session = 1;
     switch (request) {
     case TCGETS: return copy_out(argument, &tty.termios, sizeof tty.termios);
-    case TCSETS: case TCSETSW: return set_termios(argument, false);
+    case TCSETS:
+    case TCSETSW: return set_termios(argument, false);
     case TCSETSF: return set_termios(argument, true);
     case TIOCGWINSZ: return copy_out(argument, size, sizeof size);
     case TIOCSWINSZ:
@@ -204,7 +205,11 @@ long tty_ioctl(unsigned request, uint64_t argument) {
     case TCFLSH:
         if (argument != TCOFLUSH) taken = ready = typed;
         return 0;
-    case TIOCSCTTY: case TIOCNOTTY: case TCSBRK: case TCSBRKP: case TCXONC: return 0;
+    case TIOCSCTTY:
+    case TIOCNOTTY:
+    case TCSBRK:
+    case TCSBRKP:
+    case TCXONC: return 0;
     default: return -ENOTTY;
     }
 }

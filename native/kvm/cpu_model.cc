@@ -158,8 +158,8 @@ std::string CpuModel::serialise() const {
   std::string text = level_;
   char line[80];
   for (const auto& e : entries_) {
-    std::snprintf(line, sizeof line, ";%x.%x%s:%x,%x,%x,%x", e.function, e.index, e.flags ? "i" : "", e.eax, e.ebx,
-                  e.ecx, e.edx);
+    std::snprintf(line, sizeof line, ";%x.%x%s:%x,%x,%x,%x", e.function, e.index, e.flags ? "i" : "", e.eax,
+                  e.ebx, e.ecx, e.edx);
     text += line;
   }
   return text;
@@ -173,7 +173,8 @@ CpuModel CpuModel::parse(const std::string& text) {
   for (const Level& candidate : kLevels)
     if (model.level_ == candidate.name) level = &candidate;
   if (!level)
-    throw Failure("ERR_LOCKSTEP_CPU_MODEL", "the recording's CPU model '" + model.level_.substr(0, 40) + "' is unknown here",
+    throw Failure("ERR_LOCKSTEP_CPU_MODEL",
+                  "the recording's CPU model '" + model.level_.substr(0, 40) + "' is unknown here",
                   "replay it with the version of Lockstep that made it");
   for (std::string part; std::getline(stream, part, ';');) {
     kvm_cpuid_entry2 e{};
@@ -194,9 +195,9 @@ CpuModel CpuModel::parse(const std::string& text) {
     throw Failure("ERR_LOCKSTEP_CPU_MODEL", "this processor lacks features of the recorded " + model.level_,
                   "replay on a processor like the one that recorded");
   if (model.vendor() != vendor_of(native(0)))
-    throw Failure("ERR_LOCKSTEP_CPU_MODEL",
-                  "recorded on " + model.vendor() + ", this is " + vendor_of(native(0)),
-                  "replay on a processor of the same vendor: approximate instructions differ between vendors");
+    throw Failure(
+        "ERR_LOCKSTEP_CPU_MODEL", "recorded on " + model.vendor() + ", this is " + vendor_of(native(0)),
+        "replay on a processor of the same vendor: approximate instructions differ between vendors");
   return model;
 }
 

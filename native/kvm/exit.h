@@ -12,7 +12,7 @@ struct PortExit {
   uint8_t size;
   uint32_t count;  // elements of a string instruction
   bool write;
-  uint8_t* data;   // size * count bytes
+  uint8_t* data;  // size * count bytes
 };
 struct MmioExit {
   uint64_t address;
@@ -27,7 +27,7 @@ struct DirtyRingFullExit {};    // not a position
 struct InterruptWindowExit {};  // not a position
 struct EmulationExit {          // KVM's emulator refused an instruction
   uint32_t suberror;
-  uint8_t length;               // of `bytes`; 0 when KVM did not say
+  uint8_t length;  // of `bytes`; 0 when KVM did not say
   uint8_t bytes[15];
 };
 struct UnknownExit {

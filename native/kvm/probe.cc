@@ -1,8 +1,8 @@
 #include "kvm/probe.h"
 
 #include <linux/perf_event.h>
-#include <sys/syscall.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include <algorithm>
@@ -99,7 +99,7 @@ void measure_kernel_code(HostProbe& probe, const CpuModel& model) {
 
 // At CPL 3: SYSCALL to `out`; the CS selector tells where it arrived.
 void measure_syscall(HostProbe& probe, const CpuModel& model) {
-  constexpr uint8_t user[] = {0x0f, 0x05};                           // syscall
+  constexpr uint8_t user[] = {0x0f, 0x05};                            // syscall
   constexpr uint8_t target[] = {0x8c, 0xc8, 0xe6, 0xe0, 0xeb, 0xfe};  // mov %cs,%eax; out %al,$0xe0; jmp .
   constexpr uint64_t kUser = LS_GPA_KERNEL + 0x1000, kTarget = LS_GPA_KERNEL + 0x1100;
   Bench bench;

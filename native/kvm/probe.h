@@ -10,7 +10,7 @@ namespace lockstep {
 struct HostProbe {
   std::string error, hint, error_code;
   int api_version = 0;
-  std::string back_end;   // "vmx", "svm", "pvm" or "unknown"
+  std::string back_end;  // "vmx", "svm", "pvm" or "unknown"
   std::string vendor, cpu_model;
   bool sync_regs = false, dirty_ring = false, immediate_exit = false, performance_counter = false;
   bool emulated_kernel_code = false;  // CPL 0 runs in KVM's emulator

@@ -1,8 +1,8 @@
 #include "kvm/system.h"
 
 #include <fcntl.h>
-#include "kvm/uapi.h"
 #include <sys/ioctl.h>
+#include "kvm/uapi.h"
 
 namespace lockstep {
 
@@ -18,14 +18,17 @@ int kvm_ioctl(int fd, unsigned long request, void* argument, const char* operati
 KvmSystem::KvmSystem() : fd_(open("/dev/kvm", O_RDWR | O_CLOEXEC)) {
   if (!fd_) {
     if (errno == EACCES || errno == EPERM)
-      throw_system("ERR_LOCKSTEP_KVM_PERMISSION", "open", "/dev/kvm",
-                   "add yourself to the group that owns /dev/kvm (`sudo usermod -aG kvm $USER`, then log in again)");
-    throw_system("ERR_LOCKSTEP_NO_KVM", "open", "/dev/kvm",
-                 "load the kvm module of your processor, or turn on (nested) virtualisation for this machine");
+      throw_system(
+          "ERR_LOCKSTEP_KVM_PERMISSION", "open", "/dev/kvm",
+          "add yourself to the group that owns /dev/kvm (`sudo usermod -aG kvm $USER`, then log in again)");
+    throw_system(
+        "ERR_LOCKSTEP_NO_KVM", "open", "/dev/kvm",
+        "load the kvm module of your processor, or turn on (nested) virtualisation for this machine");
   }
   int version = kvm_ioctl(fd(), KVM_GET_API_VERSION, nullptr, "KVM_GET_API_VERSION");
   if (version != 12)
-    throw Failure("ERR_LOCKSTEP_KVM_VERSION", "/dev/kvm speaks API version " + std::to_string(version) + ", not 12",
+    throw Failure("ERR_LOCKSTEP_KVM_VERSION",
+                  "/dev/kvm speaks API version " + std::to_string(version) + ", not 12",
                   "use a Linux kernel of 2.6.22 or later");
   run_bytes_ = kvm_ioctl(fd(), KVM_GET_VCPU_MMAP_SIZE, nullptr, "KVM_GET_VCPU_MMAP_SIZE");
 }

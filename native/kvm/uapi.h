@@ -1,5 +1,5 @@
-// <linux/kvm.h> for C++. Headers of Linux 5.16 to 6.5 declare trailing arrays with an empty struct, which has no
-// size in C but one byte in C++: structures grew, and with them the ioctl numbers that encode their size.
+// <linux/kvm.h> for C++. Headers of Linux 5.16 to 6.5 declare trailing arrays with an empty struct, which has
+// no size in C but one byte in C++: structures grew, and with them the ioctl numbers that encode their size.
 #pragma once
 
 #include <linux/stddef.h>

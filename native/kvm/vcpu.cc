@@ -12,8 +12,8 @@ namespace lockstep {
 namespace {
 
 // SYSENTER, SYSCALL, segment bases, PAT, EFER. Not the TSC: nothing in the guest may read it.
-constexpr uint32_t kStateMsrs[] = {0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102,
-                                   0x174,      0x175,      0x176,      0x277};
+constexpr uint32_t kStateMsrs[] = {0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084,
+                                   0xc0000102, 0x174,      0x175,      0x176,      0x277};
 
 int kick_signal() { return SIGRTMAX - 2; }
 
@@ -21,7 +21,8 @@ int kick_signal() { return SIGRTMAX - 2; }
 
 KvmVcpu::KvmVcpu(const KvmVm& vm) {
   if (!vm.system().extension(KVM_CAP_IMMEDIATE_EXIT))
-    throw Failure("ERR_LOCKSTEP_KVM_VERSION", "this host's KVM has no immediate_exit", "use a Linux kernel of 4.13 or later");
+    throw Failure("ERR_LOCKSTEP_KVM_VERSION", "this host's KVM has no immediate_exit",
+                  "use a Linux kernel of 4.13 or later");
   fd_ = Fd(kvm_ioctl(vm.fd(), KVM_CREATE_VCPU, nullptr, "KVM_CREATE_VCPU"));
   run_bytes_ = vm.system().run_bytes();
   void* map = mmap(nullptr, run_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd(), 0);
@@ -116,8 +117,10 @@ void KvmVcpu::complete_access() {
   int result = ioctl(fd(), KVM_RUN, nullptr);
   run_->immediate_exit = 0;
   // An instruction that reads and then writes memory-mapped registers, a string of them, or a wide one.
-  if (result == 0) next_exit_waits_ = true;
-  else if (errno != EINTR) throw_system("ERR_LOCKSTEP_KVM", "KVM_RUN", "completing an access");
+  if (result == 0)
+    next_exit_waits_ = true;
+  else if (errno != EINTR)
+    throw_system("ERR_LOCKSTEP_KVM", "KVM_RUN", "completing an access");
 }
 
 kvm_regs& KvmVcpu::regs() {
@@ -169,7 +172,9 @@ void KvmVcpu::set_xcr0(uint64_t value) {
 
 namespace {
 struct MsrBuffer {
-  struct { uint32_t nmsrs, pad; } header{};  // struct kvm_msrs
+  struct {
+    uint32_t nmsrs, pad;
+  } header{};  // struct kvm_msrs
   kvm_msr_entry entries[std::size(kStateMsrs)]{};
 };
 }  // namespace

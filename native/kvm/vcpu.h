@@ -1,8 +1,8 @@
 // The one vCPU: running, kicking, and its architectural state.
 #pragma once
 
-#include "kvm/uapi.h"
 #include <pthread.h>
+#include "kvm/uapi.h"
 
 #include <array>
 #include <mutex>
@@ -39,14 +39,16 @@ class KvmVcpu {
   Exit run();
   // Any thread: the next or current run() returns InterruptedExit soon.
   void kick();
-  // Finishes a pending port or MMIO access, so that registers can be read, written or hashed. When the rest of
-  // the instruction makes another access, that is what the next run() returns.
+  // Finishes a pending port or MMIO access, so that registers can be read, written or hashed. When the rest
+  // of the instruction makes another access, that is what the next run() returns.
   void complete_access();
 
   // General registers as of the last exit; marks them for reload when `changed` is called.
   kvm_regs& regs();
   void regs_changed();
-  bool interrupts_ready() const { return !next_exit_waits_ && run_->ready_for_interrupt_injection && run_->if_flag; }
+  bool interrupts_ready() const {
+    return !next_exit_waits_ && run_->ready_for_interrupt_injection && run_->if_flag;
+  }
   bool interrupt_flag() const { return run_->if_flag; }
   void inject(uint8_t vector);
 

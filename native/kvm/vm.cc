@@ -1,15 +1,16 @@
 #include "kvm/vm.h"
 
-#include "kvm/uapi.h"
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include "kvm/uapi.h"
 
 namespace lockstep {
 
 namespace {
 constexpr uint32_t kFlushSlot = 31;
-constexpr uint64_t kFlushGpa = 0x7ff0000000ull;    // above any RAM, within 39 bits, which is all some processors have
-constexpr uint64_t kTssGpa = 0xfffbd000;           // three pages VT-x wants for real mode
+constexpr uint64_t kFlushGpa =
+    0x7ff0000000ull;                      // above any RAM, within 39 bits, which is all some processors have
+constexpr uint64_t kTssGpa = 0xfffbd000;  // three pages VT-x wants for real mode
 }  // namespace
 
 KvmVm::KvmVm(const KvmSystem& system) : system_(system) {

@@ -165,7 +165,8 @@ void ConsoleServer::take_input(const console_message::Input& input) {
   // The bound that makes it safe never to stop reading from a client: its acknowledgements of output come the
   // same way, and a guest that waits for them takes no input.
   // A client that follows another begins behind what that one sent, acknowledged or not.
-  if (end > std::max(input_acked_, client_->input_base) + kConsoleInputWindow) broke("more input than the window allows.");
+  if (end > std::max(input_acked_, client_->input_base) + kConsoleInputWindow)
+    broke("more input than the window allows.");
   auto fresh = input.bytes.subspan(static_cast<size_t>(input_taken_ - input.offset));
   inbox_.push({input_kind_, 0, Bytes(fresh.begin(), fresh.end())});
   input_taken_ = end;

@@ -36,16 +36,30 @@ struct PairOptions {
 };
 
 enum class PairNotice : uint8_t {
-  kListening, kConnected, kArmed, kConsoleConnected, kConsoleLost, kSuspected, kClaiming,
-  kArbiterUnreachable, kClaimWon, kClaimLost, kAlone, kLive, kFirstOutput, kFenced, kDiverged, kPeerEnded,
+  kListening,
+  kConnected,
+  kArmed,
+  kConsoleConnected,
+  kConsoleLost,
+  kSuspected,
+  kClaiming,
+  kArbiterUnreachable,
+  kClaimWon,
+  kClaimLost,
+  kAlone,
+  kLive,
+  kFirstOutput,
+  kFenced,
+  kDiverged,
+  kPeerEnded,
   kSlowed,
 };
 struct PairEvent {
   PairNotice notice;
-  uint64_t time_us = 0;     // CLOCK_MONOTONIC
+  uint64_t time_us = 0;  // CLOCK_MONOTONIC
   uint64_t lsn = 0;
   uint64_t generation = 0;
-  std::string detail;       // one sentence, or empty
+  std::string detail;  // one sentence, or empty
 };
 using PairListener = std::function<void(const PairEvent&)>;  // called on the pair's thread
 
@@ -89,8 +103,8 @@ class Pair : public RecordSource {
   // The machine ended (live: after all output): waits until all output is committed and the console client
   // has it, or `wait_ms` are over, tells console client (reason, status) and shadow that it was on purpose.
   virtual void finish(const End& end, uint32_t wait_ms) = 0;
-  // ---- vCPU thread, before it reports how the machine ended: waits until the listener has heard every notice so
-  // far, so that nobody learns of the end before its reason.
+  // ---- vCPU thread, before it reports how the machine ended: waits until the listener has heard every
+  // notice so far, so that nobody learns of the end before its reason.
   virtual void settle_notices() = 0;
   // ---- any thread. Every blocked call above returns soon. Idempotent. The peer sees a plain loss.
   virtual void stop() = 0;

@@ -134,8 +134,8 @@ class PairImpl final : public Pair {
   OutputLedger ledger_;
   std::optional<ConsoleServer> console_;
   std::vector<PairEvent> notices_;
-  bool telling_ = false;          // the listener is hearing some just now
-  bool loop_left_ = false;        // and will hear no more
+  bool telling_ = false;    // the listener is hearing some just now
+  bool loop_left_ = false;  // and will hear no more
   bool awaiting_first_output_ = false;
   bool peer_ended_ = false;  // shadow: the primary ended on purpose; primary: the shadow understood that
 

@@ -32,9 +32,9 @@ struct Input {
 
 // All that enters the machine at one position.
 struct Event {
-  uint64_t lsn = 0;          // the event's number since boot, from 1
-  uint64_t accesses = 0;     // device accesses since the previous event (or boot)
-  uint16_t access_hash = 0;  // low bits of the running hash of all accesses up to here
+  uint64_t lsn = 0;                 // the event's number since boot, from 1
+  uint64_t accesses = 0;            // device accesses since the previous event (or boot)
+  uint16_t access_hash = 0;         // low bits of the running hash of all accesses up to here
   std::optional<uint64_t> time_us;  // virtual time after this event, microseconds since the epoch
   std::vector<Input> inputs;
   bool operator==(const Event&) const = default;
@@ -54,29 +54,37 @@ struct ChannelPosition {
 
 constexpr size_t kOutputChannels = 5;  // LS_CHANNELS, then the 16550
 
-// What the machine is, taken right after the event `lsn` was applied, or `accesses` later when the machine ended.
+// What the machine is, taken right after the event `lsn` was applied, or `accesses` later when the machine
+// ended.
 struct Digest {
   uint64_t lsn = 0;
-  uint64_t accesses = 0;     // since that event; not 0 only at the end
+  uint64_t accesses = 0;  // since that event; not 0 only at the end
   uint64_t registers = 0;
   uint64_t devices = 0;
   std::optional<uint64_t> memory;  // absent: registers and devices only
   bool whole = false;              // memory was hashed whole, not by what was dirtied
   std::array<ChannelPosition, kOutputChannels> channels{};
   std::vector<uint64_t> register_values;  // rax rbx rcx rdx rsi rdi rsp rbp r8-r15 rip rflags, or empty
-  std::vector<PageHash> pages;     // dirtied since the previous memory digest, ascending
+  std::vector<PageHash> pages;            // dirtied since the previous memory digest, ascending
   bool operator==(const Digest&) const = default;
 };
 
-enum class EndReason : uint8_t { kExited = 0, kSignal = 1, kPanic = 2, kHalted = 3, kShutdown = 4,
-                                 kClosed = 5, kFailed = 6 };
+enum class EndReason : uint8_t {
+  kExited = 0,
+  kSignal = 1,
+  kPanic = 2,
+  kHalted = 3,
+  kShutdown = 4,
+  kClosed = 5,
+  kFailed = 6
+};
 
 // The log was closed on purpose. A log without one was cut.
 struct End {
   uint64_t accesses = 0;  // since the last event
   uint16_t access_hash = 0;
   EndReason reason = EndReason::kExited;
-  uint32_t status = 0;    // exit status or signal number
+  uint32_t status = 0;  // exit status or signal number
   bool operator==(const End&) const = default;
 };
 

@@ -18,12 +18,14 @@ class FrameEncoder {
   explicit FrameEncoder(const class FrameDecoder& after);
   ~FrameEncoder();
   void append(const Record& record);
-  size_t pending_bytes() const;    // encoded but not yet in a frame, before compression
-  uint64_t last_lsn() const;       // of the last event appended
+  size_t pending_bytes() const;  // encoded but not yet in a frame, before compression
+  uint64_t last_lsn() const;     // of the last event appended
   // Closes the frame: its bytes, or an empty vector when nothing is pending.
   Bytes take();
-  struct Counts { uint64_t frames, events, event_bytes, input_bytes, digest_bytes, frame_bytes; };
-  Counts counts() const;           // for `stats`: all before compression but frame_bytes
+  struct Counts {
+    uint64_t frames, events, event_bytes, input_bytes, digest_bytes, frame_bytes;
+  };
+  Counts counts() const;  // for `stats`: all before compression but frame_bytes
 
  private:
   struct State;

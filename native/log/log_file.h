@@ -58,9 +58,9 @@ class LogFileReader {
   const LogHeader& header() const;
   // The next record; nullopt at the end: ended() or cut() then tells which.
   std::optional<Record> next();
-  bool ended() const;          // an End record closed it
-  bool cut() const;            // the file stops without one (perhaps inside a frame)
-  uint64_t offset() const;     // of the next frame
+  bool ended() const;            // an End record closed it
+  bool cut() const;              // the file stops without one (perhaps inside a frame)
+  uint64_t offset() const;       // of the next frame
   uint64_t whole_bytes() const;  // up to the last whole frame read so far
   uint64_t file_bytes() const;
 
@@ -69,7 +69,9 @@ class LogFileReader {
   std::unique_ptr<State> state_;
 };
 
-struct LogRepair { uint64_t kept_bytes, dropped_bytes, events; };
+struct LogRepair {
+  uint64_t kept_bytes, dropped_bytes, events;
+};
 // Cuts a log back to its last whole, correct frame, in place.
 LogRepair repair_log(const std::string& path);
 

@@ -150,12 +150,9 @@ Record decode_record(Cursor& cursor, DeltaState& state, size_t& memory) {
     return event;
   }
   switch (cursor.byte()) {
-    case kDigestTag:
-      return decode_digest(cursor, state, memory);
-    case kEndTag:
-      return decode_end(cursor, state);
-    case kTakeoverTag:
-      return decode_takeover(cursor, state);
+    case kDigestTag: return decode_digest(cursor, state, memory);
+    case kEndTag: return decode_end(cursor, state);
+    case kTakeoverTag: return decode_takeover(cursor, state);
   }
   cursor.fail("a record is of an unknown kind");
   return {};

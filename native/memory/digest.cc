@@ -76,7 +76,7 @@ uint32_t MemoryDigest::page_hash(const GuestMemory& memory, uint64_t page) {
 }
 
 std::vector<uint64_t> register_values(const kvm_regs& r) {
-  return {r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp,           r.r8,
+  return {r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8,
           r.r9,  r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rip, r.rflags & ~kResumeFlag};
 }
 
@@ -124,8 +124,8 @@ uint64_t hash_registers(const VcpuState& state) {
   add(state.xcrs.xcrs, sizeof(kvm_xcr));
   hash_xsave(&hash, state.xsave.data());
   add(state.msrs.data(), state.msrs.size() * 8);
-  uint8_t pending[] = {state.events.exception.injected, state.events.exception.nr, state.events.interrupt.injected,
-                       state.events.interrupt.nr, state.events.nmi.pending};
+  uint8_t pending[] = {state.events.exception.injected, state.events.exception.nr,
+                       state.events.interrupt.injected, state.events.interrupt.nr, state.events.nmi.pending};
   add(pending, sizeof pending);
   return XXH3_64bits_digest(&hash);
 }

@@ -12,7 +12,8 @@ constexpr uint64_t kHugeBytes = 2 << 20;
 
 GuestMemory::GuestMemory(uint64_t bytes) : bytes_(bytes), dirty_bits_((bytes / kPageBytes + 63) / 64) {
   // A huge page's worth more than needed, so that the start can be aligned to one.
-  void* map = mmap(nullptr, bytes + kHugeBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* map =
+      mmap(nullptr, bytes + kHugeBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (map == MAP_FAILED)
     throw_system("ERR_LOCKSTEP_MEMORY", "mmap", std::to_string(bytes >> 20) + " MiB of guest memory",
                  "give the machine less memory");

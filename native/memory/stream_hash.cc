@@ -11,7 +11,9 @@ struct StreamHash::State {
 
 StreamHash::StreamHash() : state_(std::make_unique<State>()) { XXH3_64bits_reset(&state_->xxh); }
 StreamHash::~StreamHash() = default;
-void StreamHash::add(std::span<const uint8_t> bytes) { XXH3_64bits_update(&state_->xxh, bytes.data(), bytes.size()); }
+void StreamHash::add(std::span<const uint8_t> bytes) {
+  XXH3_64bits_update(&state_->xxh, bytes.data(), bytes.size());
+}
 uint64_t StreamHash::value() const { return XXH3_64bits_digest(&state_->xxh); }
 
 }  // namespace lockstep

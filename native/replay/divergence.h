@@ -18,8 +18,8 @@ struct Divergence {
 
 struct Diverged : std::runtime_error {
   explicit Diverged(Divergence d)
-      : std::runtime_error("replay diverged after event " + std::to_string(d.event) + ": " + d.where + " is " +
-                           d.actual + ", recorded " + d.expected),
+      : std::runtime_error("replay diverged after event " + std::to_string(d.event) + ": " + d.where +
+                           " is " + d.actual + ", recorded " + d.expected),
         divergence(std::move(d)) {}
   Divergence divergence;
 };

@@ -9,11 +9,11 @@ namespace lockstep {
 
 // How far the guest has come. Owned by the run loop, handed from replayer to recorder at a takeover.
 struct Progression {
-  uint64_t lsn = 0;        // of the last event
-  uint64_t accesses = 0;   // device accesses since then
+  uint64_t lsn = 0;       // of the last event
+  uint64_t accesses = 0;  // device accesses since then
   uint64_t accesses_total = 0;
-  uint64_t hash = 0;       // running hash of all accesses
-  uint64_t time_us = 0;    // virtual time
+  uint64_t hash = 0;         // running hash of all accesses
+  uint64_t time_us = 0;      // virtual time
   uint64_t input_bytes = 0;  // console input that is in the log
   bool input_ended = false;
   void count(const Access& access);
@@ -50,9 +50,9 @@ class Driver {
 
 // When digests are due: a function of the log alone, so that recorder and replayer agree.
 struct DigestSchedule {
-  uint64_t every_events = 1000;          // registers and devices
+  uint64_t every_events = 1000;             // registers and devices
   uint64_t memory_interval_us = 1'000'000;  // dirtied memory, in virtual time
-  bool memory_always = false;            // --digest-every was given: memory each time
+  bool memory_always = false;               // --digest-every was given: memory each time
   uint64_t last_memory_us = 0;
   bool due(const Progression& at) const { return memory_due(at) || at.lsn % every_events == 0; }
   bool memory_due(const Progression& at) const {

@@ -10,9 +10,7 @@ namespace lockstep {
 
 uint32_t Inputs::room(const Want& want) const { return serial_ ? want.serial : want.room[LS_CH_CONSOLE]; }
 
-bool Inputs::wants_fd(const Want& want) const {
-  return fd_ >= 0 && !fd_ended_ && room(want) > 0;
-}
+bool Inputs::wants_fd(const Want& want) const { return fd_ >= 0 && !fd_ended_ && room(want) > 0; }
 
 void Inputs::read_fd(const Want& want, std::vector<Input>& out) {
   pollfd ready{fd_, POLLIN, 0};
@@ -49,7 +47,8 @@ std::vector<Input> Inputs::take(const Want& wanted) {
 }
 
 void Inputs::wait(const Want& want, int64_t timeout_us) {
-  pollfd fds[3] = {{inbox_.fd(), POLLIN, 0}, {control_.fd(), POLLIN, 0}, {wants_fd(want) ? fd_ : -1, POLLIN, 0}};
+  pollfd fds[3] = {
+      {inbox_.fd(), POLLIN, 0}, {control_.fd(), POLLIN, 0}, {wants_fd(want) ? fd_ : -1, POLLIN, 0}};
   timespec timeout{timeout_us / 1'000'000, timeout_us % 1'000'000 * 1000};
   ppoll(fds, 3, timeout_us < 0 ? nullptr : &timeout, nullptr);
 }

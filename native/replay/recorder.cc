@@ -66,7 +66,8 @@ Go Recorder::position(const Access&, const Want& want, Event* event) {
       event->time_us = want.deadline_us;  // a sleeper on a fixed course wakes at once
       break;
     }
-    int64_t timeout = want.deadline_us == UINT64_MAX ? -1 : static_cast<int64_t>(want.deadline_us - *event->time_us);
+    int64_t timeout =
+        want.deadline_us == UINT64_MAX ? -1 : static_cast<int64_t>(want.deadline_us - *event->time_us);
     parts_.inputs.wait(want, timeout);
     event->inputs = parts_.inputs.take(want);
     event->time_us = parts_.clock.sample(parts_.at.time_us);

@@ -18,7 +18,8 @@ std::string hex(uint64_t value) {
 
 std::string describe(const Event& event) {
   static const char* const kinds[] = {"data", "eof", "hangup", "signal", "window", "serial", "interrupt"};
-  std::string line = "event " + std::to_string(event.lsn) + " after " + std::to_string(event.accesses) + " accesses";
+  std::string line =
+      "event " + std::to_string(event.lsn) + " after " + std::to_string(event.accesses) + " accesses";
   if (event.time_us) line += ", time " + std::to_string(*event.time_us) + " us";
   for (const Input& input : event.inputs)
     line += std::string(", ") + kinds[static_cast<int>(input.kind) % 7] + " on channel " +
@@ -74,12 +75,15 @@ Go Replayer::next_at(const Access& access, Event* event) {
     if (Go go = fetch(); go != Go::kOn) return go;
     if (auto* next = std::get_if<Event>(&*record_)) {
       if (next->accesses > parts_.at.accesses) return Go::kOn;
-      std::string where = "access " + std::to_string(parts_.at.accesses) + " since the event, at " + hex(access.address);
+      std::string where =
+          "access " + std::to_string(parts_.at.accesses) + " since the event, at " + hex(access.address);
       if (next->accesses < parts_.at.accesses)
-        diverge("access", where, "an event after " + std::to_string(next->accesses) + " accesses", "one more access");
+        diverge("access", where, "an event after " + std::to_string(next->accesses) + " accesses",
+                "one more access");
       if (next->access_hash != parts_.at.access_hash())
-        diverge("access", where, "hash " + hex(next->access_hash),
-                "hash " + hex(parts_.at.access_hash()) + (access.write ? ", wrote " + hex(access.value) : ""));
+        diverge(
+            "access", where, "hash " + hex(next->access_hash),
+            "hash " + hex(parts_.at.access_hash()) + (access.write ? ", wrote " + hex(access.value) : ""));
       *event = std::move(*next);
       record_.reset();
       before_.push_back(describe(*event));
@@ -150,12 +154,16 @@ Go Replayer::digest(const Digest& actual) {
 void Replayer::compare(const Digest& recorded, const Digest& actual) {
   for (size_t i = 0; i < recorded.channels.size(); i++) {
     if (recorded.channels[i] == actual.channels[i]) continue;
-    auto show = [](const ChannelPosition& p) { return std::to_string(p.bytes) + " bytes, hash " + hex(p.hash); };
-    diverge("output", "output channel " + std::to_string(i), show(recorded.channels[i]), show(actual.channels[i]));
+    auto show = [](const ChannelPosition& p) {
+      return std::to_string(p.bytes) + " bytes, hash " + hex(p.hash);
+    };
+    diverge("output", "output channel " + std::to_string(i), show(recorded.channels[i]),
+            show(actual.channels[i]));
   }
   for (size_t i = 0; i < recorded.register_values.size() && i < actual.register_values.size(); i++)
     if (recorded.register_values[i] != actual.register_values[i])
-      diverge("register", kRegisterNames[i], hex(recorded.register_values[i]), hex(actual.register_values[i]));
+      diverge("register", kRegisterNames[i], hex(recorded.register_values[i]),
+              hex(actual.register_values[i]));
   if (recorded.registers != actual.registers)
     diverge("register", "a register beyond the general ones", hex(recorded.registers), hex(actual.registers));
   if (recorded.devices != actual.devices)
@@ -163,7 +171,8 @@ void Replayer::compare(const Digest& recorded, const Digest& actual) {
   if (!recorded.memory || recorded.memory == actual.memory) return;
   for (const PageHash& page : recorded.pages) {
     uint32_t here = MemoryDigest::page_hash(parts_.memory, page.page);
-    if (here != page.hash) diverge("memory", "page " + hex(page.page * kPageBytes), hex(page.hash), hex(here));
+    if (here != page.hash)
+      diverge("memory", "page " + hex(page.page * kPageBytes), hex(page.hash), hex(here));
   }
   for (const PageHash& page : actual.pages) {
     bool known = false;
@@ -180,8 +189,11 @@ Go Replayer::end(const End& actual) {
   if (!recorded) diverge("end", "the end", "another record", "the machine ended");
   recorded_end_ = *recorded;
   if (!(*recorded == actual))
-    diverge("end", "the end", "reason " + std::to_string(static_cast<int>(recorded->reason)) + " status " + std::to_string(recorded->status),
-            "reason " + std::to_string(static_cast<int>(actual.reason)) + " status " + std::to_string(actual.status));
+    diverge("end", "the end",
+            "reason " + std::to_string(static_cast<int>(recorded->reason)) + " status " +
+                std::to_string(recorded->status),
+            "reason " + std::to_string(static_cast<int>(actual.reason)) + " status " +
+                std::to_string(actual.status));
   return Go::kOn;
 }
 

@@ -20,7 +20,8 @@ class World {
 // Host descriptors; -1 drops a channel's output.
 class FdWorld : public World {
  public:
-  FdWorld(int out, int error, Control& control, Inbox* inbox) : out_(out), error_(error), control_(control), inbox_(inbox) {}
+  FdWorld(int out, int error, Control& control, Inbox* inbox)
+      : out_(out), error_(error), control_(control), inbox_(inbox) {}
   bool output(uint8_t channel, uint64_t lsn, std::span<const uint8_t> bytes) override;
 
  private:

@@ -35,8 +35,12 @@ inline Bytes flat_image(StartMode mode, uint64_t gpa, const Bytes& code, uint64_
 class Collector : public MachineListener {
  public:
   void on_state(const char*) override {}
-  void on_ended(const MachineEnd& end) override { set([&] { end_ = end; }); }
-  void on_failed(const Failure& failure) override { set([&] { failure_ = failure; }); }
+  void on_ended(const MachineEnd& end) override {
+    set([&] { end_ = end; });
+  }
+  void on_failed(const Failure& failure) override {
+    set([&] { failure_ = failure; });
+  }
   void on_pair(const PairEvent&) override {}
   void on_warning(const std::string&, const std::string&) override {}
   void on_trace(std::vector<TraceEntry>, uint64_t) override {}

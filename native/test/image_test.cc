@@ -146,4 +146,3 @@ TEST(a_large_image_is_parsed_at_once) {
 
 }  // namespace
 }  // namespace lockstep::test
-

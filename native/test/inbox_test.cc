@@ -112,4 +112,3 @@ TEST(threads_lose_nothing_and_keep_their_order) {
 
 }  // namespace
 }  // namespace lockstep::test
-

@@ -213,7 +213,8 @@ class TestClient {
     return all;
   }
   bool acknowledges = true;  // false: a reader that stands still
-  size_t types_until = SIZE_MAX;  // holds the rest of the input back: however slow the test, the guest still runs
+  size_t types_until =
+      SIZE_MAX;  // holds the rest of the input back: however slow the test, the guest still runs
 
   void step(int timeout_ms) {
     if (ended_) {
@@ -313,7 +314,8 @@ class TestClient {
     for (Side& side : sides_) {
       if (!side.connection || side.generation == 0 || side.generation != generation_) continue;
       while (sent_ < std::min(input_.size(), types_until) && sent_ < acked_ + ahead_) {
-        size_t n = std::min<size_t>({std::min(input_.size(), types_until) - sent_, acked_ + ahead_ - sent_, 1 + sent_ % 7});
+        size_t n = std::min<size_t>(
+            {std::min(input_.size(), types_until) - sent_, acked_ + ahead_ - sent_, 1 + sent_ % 7});
         std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(input_.data()) + sent_, n);
         side.connection->send(encode_console(console_message::Input{sent_, bytes}));
         sent_ += n;

@@ -200,4 +200,3 @@ TEST(wrong_headers_are_named) {
 
 }  // namespace
 }  // namespace lockstep::test
-

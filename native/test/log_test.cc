@@ -106,6 +106,14 @@ TEST(numbers_of_every_size_come_back) {
   CHECK(decode_all(to_frames(records, 100)) == records);
 }
 
+// As short as a small frame once compressed, and yet no small frame.
+TEST(an_event_that_compresses_well_comes_back) {
+  std::vector<Record> records;
+  for (uint64_t lsn = 1; lsn <= 60; lsn++) records.push_back(line_event(lsn, lsn, 400 + lsn * lsn * 10));
+  CHECK(decode_all(to_frames(records, 1)) == records);
+  CHECK(decode_all(to_frames(records, 2)) == records);
+}
+
 TEST(large_records_come_back) {
   std::vector<Record> records;
   for (uint64_t lsn = 1; lsn <= 20; lsn++) {
@@ -257,4 +265,3 @@ TEST(what_follows_the_end_is_damage_that_repair_removes) {
 
 }  // namespace
 }  // namespace lockstep::test
-

@@ -27,7 +27,8 @@ std::string read_file(const std::string& path) {
   return text;
 }
 
-Outcome run(MachineConfig config, const std::string& input = "", std::function<void(Machine&)> meanwhile = {}) {
+Outcome run(MachineConfig config, const std::string& input = "",
+            std::function<void(Machine&)> meanwhile = {}) {
   std::string out = temporary("out"), in = temporary("in");
   Fd out_fd(open(out.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   Fd in_fd(open(in.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
@@ -104,7 +105,7 @@ Bytes operator+(Bytes a, const Bytes& b) {
   return a;
 }
 
-const Bytes kHalt{0xfa, 0xf4};  // cli; hlt
+const Bytes kHalt{0xfa, 0xf4};                                      // cli; hlt
 const Bytes kPowerOff16{0xba, 0x04, 0x06, 0xb0, 0x07, 0xee, 0xf4};  // out 7 to 0x604
 
 }  // namespace
@@ -134,8 +135,8 @@ TEST(string_output_counts_each_element) {
 
 TEST(string_input_counts_each_element) {
   // 16 random bytes by rep insb from 0x720, printed by rep outsb
-  Bytes code{0xbf, 0x00, 0x90, 0xb9, 0x10, 0x00, 0xba, 0x20, 0x07, 0xfc, 0xf3, 0x6c,
-             0xbe, 0x00, 0x90, 0xb9, 0x10, 0x00, 0xba, 0xf8, 0x03, 0xf3, 0x6e, 0xfa, 0xf4};
+  Bytes code{0xbf, 0x00, 0x90, 0xb9, 0x10, 0x00, 0xba, 0x20, 0x07, 0xfc, 0xf3, 0x6c, 0xbe,
+             0x00, 0x90, 0xb9, 0x10, 0x00, 0xba, 0xf8, 0x03, 0xf3, 0x6e, 0xfa, 0xf4};
   Outcome outcome = record_and_replay(StartMode::kReal, code);
   CHECK(outcome.output.size() == 16);
   CHECK(outcome.stats.at.accesses_total == 33);
@@ -143,7 +144,8 @@ TEST(string_input_counts_each_element) {
 
 TEST(input_is_echoed) {
   // 1: in 0x3fd; test $1; jz 1b; in 0x3f8; out; cmp $'\n'; jne 1b; cli; hlt
-  Bytes code{0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8, 0xba, 0xf8, 0x03, 0xec, 0xee, 0x3c, 0x0a, 0x75, 0xef, 0xfa, 0xf4};
+  Bytes code{0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8, 0xba, 0xf8,
+             0x03, 0xec, 0xee, 0x3c, 0x0a, 0x75, 0xef, 0xfa, 0xf4};
   Outcome outcome = record_and_replay(StartMode::kReal, code, "around and back\n");
   CHECK(outcome.output == "around and back\n");
 }
@@ -163,7 +165,8 @@ TEST(timer_interrupts_wake_a_halted_guest) {
   // movw $0x8080,0x80; movw $0,0x82; sti
   Bytes code{0xc7, 0x06, 0x80, 0x00, 0x80, 0x80, 0xc7, 0x06, 0x82, 0x00, 0x00, 0x00, 0x31, 0xdb, 0xfb};
   // 1: mov $0x70c,%dx; mov $500,%eax; out %eax,(%dx); hlt; cmp $3,%bl; jne 1b
-  Bytes loop{0xba, 0x0c, 0x07, 0x66, 0xb8, 0xf4, 0x01, 0x00, 0x00, 0x66, 0xef, 0xf4, 0x80, 0xfb, 0x03, 0x75, 0xef};
+  Bytes loop{0xba, 0x0c, 0x07, 0x66, 0xb8, 0xf4, 0x01, 0x00, 0x00,
+             0x66, 0xef, 0xf4, 0x80, 0xfb, 0x03, 0x75, 0xef};
   code = code + loop + kPowerOff16;
   code.resize(0x80);
   code = code + Bytes{0xba, 0xf8, 0x03, 0xb0, 0x21, 0xee, 0xfe, 0xc3, 0xcf};  // print '!'; inc %bl; iret
@@ -193,11 +196,11 @@ TEST(triple_fault_is_an_end) {
 
 TEST(closing_while_waiting_leaves_a_whole_log) {
   // sti; 1: hlt; jmp 1b: waits for ever
-  Outcome outcome = record_and_replay(StartMode::kReal, Bytes{0xfb, 0xf4, 0xeb, 0xfd}, "",
-                                      [](Machine& machine) {
-                                        usleep(50'000);
-                                        machine.stop();
-                                      });
+  Outcome outcome =
+      record_and_replay(StartMode::kReal, Bytes{0xfb, 0xf4, 0xeb, 0xfd}, "", [](Machine& machine) {
+        usleep(50'000);
+        machine.stop();
+      });
   CHECK(outcome.end.reason == "closed");
 }
 
@@ -219,7 +222,8 @@ TEST(garbage_into_every_register_of_every_device) {
 
 TEST(a_changed_page_is_a_divergence_that_is_named) {
   // Waits for input, then prints memory at 0x9000.
-  Bytes code{0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8, 0xba, 0xf8, 0x03, 0xec, 0xa0, 0x00, 0x90, 0xee, 0xfa, 0xf4};
+  Bytes code{0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8, 0xba,
+             0xf8, 0x03, 0xec, 0xa0, 0x00, 0x90, 0xee, 0xfa, 0xf4};
   std::string log = temporary("log");
   MachineConfig config = bare(Mode::kRecord, StartMode::kReal, code);
   config.log = log;
@@ -240,14 +244,15 @@ TEST(a_changed_page_is_a_divergence_that_is_named) {
   CHECK(outcome.end.divergence.has_value());
 }
 
-
-// Interrupts are closed for 2000 accesses, in which one arrives, and open in a loop without any. However often
-// the vCPU is kicked out of that loop, the interrupt must wait for the access behind it.
+// Interrupts are closed for 2000 accesses, in which one arrives, and open in a loop without any. However
+// often the vCPU is kicked out of that loop, the interrupt must wait for the access behind it.
 TEST(an_interrupt_waits_for_a_position) {
   // movw $0x8080,0xc0; movw $0,0xc2; cli; mov $2000,%cx; 1: out %al,$0x80; loop 1b
-  Bytes code{0xc7, 0x06, 0xc0, 0x00, 0x80, 0x80, 0xc7, 0x06, 0xc2, 0x00, 0x00, 0x00, 0xfa, 0xb9, 0xd0, 0x07, 0xe6, 0x80, 0xe2, 0xfc};
+  Bytes code{0xc7, 0x06, 0xc0, 0x00, 0x80, 0x80, 0xc7, 0x06, 0xc2, 0x00,
+             0x00, 0x00, 0xfa, 0xb9, 0xd0, 0x07, 0xe6, 0x80, 0xe2, 0xfc};
   // sti; mov $200000,%ecx; 1: dec %ecx; jnz 1b; out %al,$0x80; nop
-  code = code + Bytes{0xfb, 0x66, 0xb9, 0x40, 0x0d, 0x03, 0x00, 0x66, 0x49, 0x75, 0xfc, 0xe6, 0x80, 0x90} + kPowerOff16;
+  code = code + Bytes{0xfb, 0x66, 0xb9, 0x40, 0x0d, 0x03, 0x00, 0x66, 0x49, 0x75, 0xfc, 0xe6, 0x80, 0x90} +
+         kPowerOff16;
   code.resize(0x80);
   // mov $0x3f8,%dx; mov %cl,%al; out %al,(%dx); mov %ch,%al; out %al,(%dx); iret
   code = code + Bytes{0xba, 0xf8, 0x03, 0x88, 0xc8, 0xee, 0x88, 0xe8, 0xee, 0xcf};
@@ -263,9 +268,10 @@ TEST(an_interrupt_waits_for_a_position) {
 // An instruction that reads and then writes a register in memory makes two accesses: the second arrives while
 // the first is completed for its digest. The armed timer makes an event of each.
 TEST(memory_mapped_read_modify_write) {
-  // mov $0x70c,%dx; mov $0x7fffffff,%eax; out %eax,(%dx); mov $0xd0000000,%ebx; addb $8,(%rbx); mov $7,%al; power off
-  Bytes code{0x66, 0xba, 0x0c, 0x07, 0xb8, 0xff, 0xff, 0xff, 0x7f, 0xef, 0xbb, 0x00, 0x00, 0x00, 0xd0, 0x80, 0x03, 0x08,
-             0xb0, 0x07, 0x66, 0xba, 0x04, 0x06, 0xee, 0xf4};
+  // mov $0x70c,%dx; mov $0x7fffffff,%eax; out %eax,(%dx); mov $0xd0000000,%ebx; addb $8,(%rbx); mov $7,%al;
+  // power off
+  Bytes code{0x66, 0xba, 0x0c, 0x07, 0xb8, 0xff, 0xff, 0xff, 0x7f, 0xef, 0xbb, 0x00, 0x00,
+             0x00, 0xd0, 0x80, 0x03, 0x08, 0xb0, 0x07, 0x66, 0xba, 0x04, 0x06, 0xee, 0xf4};
   Outcome outcome = record_and_replay(StartMode::kLong, code);
   CHECK(outcome.end.status == 7);
   CHECK(outcome.stats.at.accesses_total == 4);
@@ -275,15 +281,18 @@ TEST(triple_fault_after_an_access) {
   // out %al,$0x80; ud2, and with the usual schedule, where only the digest of the end is near
   const Bytes code{0xe6, 0x80, 0x0f, 0x0b};
   CHECK(record_and_replay(StartMode::kLong, code).end.reason == "shutdown");
-  MachineConfig config = bare(Mode::kRecord, StartMode::kLong, Bytes{0x66, 0xba, 0x0c, 0x07, 0xb8, 0xff, 0xff, 0xff, 0x7f, 0xef, 0x0f, 0x0b});
+  MachineConfig config = bare(Mode::kRecord, StartMode::kLong,
+                              Bytes{0x66, 0xba, 0x0c, 0x07, 0xb8, 0xff, 0xff, 0xff, 0x7f, 0xef, 0x0f, 0x0b});
   config.options.digest_every = 0;
   CHECK(record_and_replay(std::move(config)).end.reason == "shutdown");
 }
 
 // Whoever looks at a replaying machine must not see an IN half done, nor complete it with the wrong value.
 TEST(looking_does_not_change_what_is_read) {
-  // mov $0x720,%dx; mov $3000,%cx; 1: in (%dx),%al; add %al,%bl; loop 1b; mov $0x3f8,%dx; mov %bl,%al; out; cli; hlt
-  Bytes code{0xba, 0x20, 0x07, 0xb9, 0xb8, 0x0b, 0xec, 0x00, 0xc3, 0xe2, 0xfb, 0xba, 0xf8, 0x03, 0x88, 0xd8, 0xee, 0xfa, 0xf4};
+  // mov $0x720,%dx; mov $3000,%cx; 1: in (%dx),%al; add %al,%bl; loop 1b; mov $0x3f8,%dx; mov %bl,%al; out;
+  // cli; hlt
+  Bytes code{0xba, 0x20, 0x07, 0xb9, 0xb8, 0x0b, 0xec, 0x00, 0xc3, 0xe2,
+             0xfb, 0xba, 0xf8, 0x03, 0x88, 0xd8, 0xee, 0xfa, 0xf4};
   std::string log = temporary("log");
   MachineConfig config = bare(Mode::kRecord, StartMode::kReal, code);
   config.log = log;
@@ -314,8 +323,8 @@ TEST(stopping_at_once_ends_a_guest_that_never_exits) {
 // The 16550 has room for 4096 bytes: the rest waits outside until it has been read.
 TEST(no_serial_input_is_lost) {
   // mov $100,%cx; 1: out %al,$0x80; loop 1b; then as in input_is_echoed
-  Bytes code{0xb9, 0x64, 0x00, 0xe6, 0x80, 0xe2, 0xfc, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8, 0xba, 0xf8, 0x03,
-             0xec, 0xee, 0x3c, 0x0a, 0x75, 0xef, 0xfa, 0xf4};
+  Bytes code{0xb9, 0x64, 0x00, 0xe6, 0x80, 0xe2, 0xfc, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01,
+             0x74, 0xf8, 0xba, 0xf8, 0x03, 0xec, 0xee, 0x3c, 0x0a, 0x75, 0xef, 0xfa, 0xf4};
   std::string text;
   while (text.size() < 9000) text += "0123456789 ";
   text += '\n';
@@ -325,13 +334,14 @@ TEST(no_serial_input_is_lost) {
 
 TEST(an_unrecorded_machine_can_be_traced_and_hashed) {
   // 1: sti; hlt; jmp 1b
-  Outcome outcome = run(bare(Mode::kRun, StartMode::kReal, Bytes{0xfb, 0xf4, 0xeb, 0xfd}), "", [](Machine& machine) {
-    machine.control().post([&machine] {
-      machine.trace(true, true, 100, [](std::vector<TraceEntry>, uint64_t) {});
-      machine.digest();
-      machine.digest();
-    });
-    machine.control().post([&machine] { machine.stop(); });
-  });
+  Outcome outcome =
+      run(bare(Mode::kRun, StartMode::kReal, Bytes{0xfb, 0xf4, 0xeb, 0xfd}), "", [](Machine& machine) {
+        machine.control().post([&machine] {
+          machine.trace(true, true, 100, [](std::vector<TraceEntry>, uint64_t) {});
+          machine.digest();
+          machine.digest();
+        });
+        machine.control().post([&machine] { machine.stop(); });
+      });
   CHECK(outcome.end.reason == "closed");
 }
