@@ -4,45 +4,35 @@
 typedef long (*call)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
 
 /* Calls whose function bears their name. */
-/* clang-format off: tables of macros */
-#define NAMED(X)                                                                                             \
-    X(read)                                                                                                  \
-    X(write) X(open) X(close) X(stat) X(fstat) X(lstat) X(poll) X(lseek) X(mmap) X(mprotect) X(munmap)       \
-        X(brk) X(rt_sigaction) X(rt_sigprocmask) X(rt_sigreturn) X(ioctl) X(pread64) X(pwrite64) X(readv) X( \
-            writev) X(access) X(pipe) X(select) X(mremap) X(msync) X(mincore) X(madvise) X(dup) X(dup2)      \
-            X(pause) X(nanosleep) X(getitimer) X(alarm) X(setitimer) X(sendfile) X(execve) X(exit) X(wait4)  \
-                X(kill) X(uname) X(fcntl) X(flock) X(fsync) X(truncate) X(ftruncate) X(getcwd) X(chdir) X(   \
-                    fchdir) X(rename) X(mkdir) X(rmdir) X(creat) X(link) X(unlink) X(symlink) X(readlink)    \
-                    X(chmod) X(fchmod) X(chown) X(fchown) X(lchown) X(umask) X(gettimeofday) X(getrlimit)    \
-                        X(getrusage) X(sysinfo) X(times) X(setpgid) X(getppid) X(getgroups) X(getpgid)       \
-                            X(rt_sigpending) X(rt_sigtimedwait) X(rt_sigsuspend) X(sigaltstack) X(utime)     \
-                                X(mknod) X(statfs) X(fstatfs) X(getpriority) X(sched_getparam) X(mlock)      \
-                                    X(prctl) X(arch_prctl) X(setrlimit) X(sync) X(tkill) X(time) X(futex)    \
-                                        X(sched_getaffinity) X(getdents64) X(fadvise64)                      \
-                                            X(clock_gettime) X(clock_getres) X(clock_nanosleep) X(tgkill) X( \
-                                                utimes) X(openat) X(mkdirat)                                 \
-                                                X(mknodat) X(fchownat) X(newfstatat) X(unlinkat) X(renameat) \
-                                                    X(linkat) X(symlinkat) X(readlinkat) X(fchmodat)         \
-                                                        X(faccessat) X(pselect6) X(ppoll) X(utimensat)       \
-                                                            X(fallocate) X(dup3) X(pipe2)                    \
-                                                                X(preadv) X(pwritev) X(prlimit64) X(getcpu)  \
-                                                                    X(renameat2) X(getrandom)                \
-                                                                        X(copy_file_range) X(statx)          \
-                                                                            X(close_range) X(faccessat2)
+/* clang-format off */
+#define NAMED(X)                                                                                       \
+    X(read) X(write) X(open) X(close) X(stat) X(fstat) X(lstat) X(poll) X(lseek) X(mmap) X(mprotect)     \
+    X(munmap) X(brk) X(rt_sigaction) X(rt_sigprocmask) X(rt_sigreturn) X(ioctl) X(pread64) X(pwrite64)   \
+    X(readv) X(writev) X(access) X(pipe) X(select) X(mremap) X(msync) X(mincore) X(madvise) X(dup)       \
+    X(dup2) X(pause) X(nanosleep) X(getitimer) X(alarm) X(setitimer) X(sendfile) X(execve) X(exit)       \
+    X(wait4) X(kill) X(uname) X(fcntl) X(flock) X(fsync) X(truncate) X(ftruncate) X(getcwd) X(chdir)     \
+    X(fchdir) X(rename) X(mkdir) X(rmdir) X(creat) X(link) X(unlink) X(symlink) X(readlink) X(chmod)     \
+    X(fchmod) X(chown) X(fchown) X(lchown) X(umask) X(gettimeofday) X(getrlimit) X(getrusage) X(sysinfo) \
+    X(times) X(setpgid) X(getppid) X(getgroups) X(getpgid) X(rt_sigpending) X(rt_sigtimedwait)           \
+    X(rt_sigsuspend) X(sigaltstack) X(utime) X(mknod) X(statfs) X(fstatfs) X(getpriority)                \
+    X(sched_getparam) X(mlock) X(prctl) X(arch_prctl) X(setrlimit) X(sync) X(tkill) X(time) X(futex)     \
+    X(sched_getaffinity) X(getdents64) X(fadvise64) X(clock_gettime) X(clock_getres) X(clock_nanosleep)  \
+    X(tgkill) X(utimes) X(openat) X(mkdirat) X(mknodat) X(fchownat) X(newfstatat) X(unlinkat)            \
+    X(renameat) X(linkat) X(symlinkat) X(readlinkat) X(fchmodat) X(faccessat) X(pselect6) X(ppoll)       \
+    X(utimensat) X(fallocate) X(dup3) X(pipe2) X(preadv) X(pwritev) X(prlimit64) X(getcpu) X(renameat2)  \
+    X(getrandom) X(copy_file_range) X(statx) X(close_range) X(faccessat2)
 
 /* Calls answered by another call's function. */
-#define SHARED(X)                                                                                            \
-    X(exit_group, exit)                                                                                      \
-    X(fdatasync, fsync) X(sched_yield, zero) X(getpid, one) X(gettid, one) X(getpgrp, one) X(getsid, one)    \
-        X(setsid, eperm) X(getuid, zero) X(geteuid, zero) X(getgid, zero) X(getegid, zero) X(setuid, zero)   \
-            X(setgid, zero) X(setreuid, zero) X(setregid, zero) X(setresuid, zero) X(setresgid, zero)        \
-                X(setfsuid, zero) X(setfsgid, zero) X(getresuid, getres) X(getresgid, getres)                \
-                    X(setgroups, zero) X(set_tid_address, one) X(set_robust_list, zero) X(personality, zero) \
-                        X(setpriority, zero) X(munlock, mlock) X(mlockall, zero) X(munlockall, zero)         \
-                            X(sched_setaffinity, zero) X(sched_getscheduler, zero)                           \
-                                X(sched_setscheduler, zero) X(waitid, wait4) X(syncfs, fsync)                \
-                                    X(readahead, fsync) X(chroot, eperm) X(mount, eperm) X(umount2, eperm)   \
-                                        X(rseq, enosys) X(membarrier, enosys)
+#define SHARED(X)                                                                                      \
+    X(exit_group, exit) X(fdatasync, fsync) X(sched_yield, zero) X(getpid, one) X(gettid, one)           \
+    X(getpgrp, one) X(getsid, one) X(setsid, eperm) X(getuid, zero) X(geteuid, zero) X(getgid, zero)     \
+    X(getegid, zero) X(setuid, zero) X(setgid, zero) X(setreuid, zero) X(setregid, zero)                 \
+    X(setresuid, zero) X(setresgid, zero) X(setfsuid, zero) X(setfsgid, zero) X(getresuid, getres)       \
+    X(getresgid, getres) X(setgroups, zero) X(set_tid_address, one) X(set_robust_list, zero)             \
+    X(personality, zero) X(setpriority, zero) X(munlock, mlock) X(mlockall, zero) X(munlockall, zero)    \
+    X(sched_setaffinity, zero) X(sched_getscheduler, zero) X(sched_setscheduler, zero)                   \
+    X(waitid, wait4) X(syncfs, fsync) X(readahead, fsync) X(chroot, eperm) X(mount, eperm) X(umount2, eperm)  \
+    X(rseq, enosys) X(membarrier, enosys)
 
 #define DECLARE(name) long sys_##name();
 #define ENTER(name) [__NR_##name] = (call)(void (*)(void))sys_##name,
@@ -50,10 +40,11 @@ typedef long (*call)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)
 #define ENTER_SHARED(name, other) [__NR_##name] = (call)(void (*)(void))sys_##other,
 
 long sys_ioctl(int fd, uint64_t request, uint64_t argument);
-DECLARE(zero)
-DECLARE(one) DECLARE(eperm) DECLARE(enosys) DECLARE(getres) NAMED(DECLARE) SHARED(DECLARE_SHARED)
+DECLARE(zero) DECLARE(one) DECLARE(eperm) DECLARE(enosys) DECLARE(getres)
+NAMED(DECLARE)
+SHARED(DECLARE_SHARED)
 
-    static const call table[] = {NAMED(ENTER) SHARED(ENTER_SHARED)};
+static const call table[] = {NAMED(ENTER) SHARED(ENTER_SHARED)};
 /* clang-format on */
 
 uint32_t unknown_syscalls[512];
