@@ -107,7 +107,8 @@ void FrameEncoder::State::close_frame() {
   const std::span<const uint8_t> payload = compressed.empty() ? pending : compressed;
   const size_t begin = closed.size();
   closed.reserve(begin + payload.size() + 16);
-  const bool small = pending_records == 1 && pending_events == 1 && compressed.empty() && payload.size() <= kSmallMax;
+  const bool small =
+      pending_records == 1 && pending_events == 1 && compressed.empty() && payload.size() <= kSmallMax;
   if (!small) put_head(payload.size(), !compressed.empty());
   closed.insert(closed.end(), payload.begin(), payload.end());
   chain = crc32c(chain, std::span<const uint8_t>(closed).subspan(begin));

@@ -4,7 +4,7 @@
 
 namespace lockstep {
 
-DirtyTracker::DirtyTracker(const KvmVm& vm, const KvmVcpu& vcpu, GuestMemory& memory, bool use_ring)
+DirtyTracker::DirtyTracker(KvmVm& vm, const KvmVcpu& vcpu, GuestMemory& memory, bool use_ring)
     : vm_(vm), memory_(memory) {
   if (use_ring)
     ring_ = vcpu.map_dirty_ring(kRingEntries);
@@ -24,16 +24,27 @@ void DirtyTracker::harvest() {
 }
 
 void DirtyTracker::harvest_ring() {
-  bool any = false;
+  int entries = 0;
   for (;;) {
     kvm_dirty_gfn& entry = ring_[head_ % kRingEntries];
     if (!(__atomic_load_n(&entry.flags, __ATOMIC_ACQUIRE) & KVM_DIRTY_GFN_F_DIRTY)) break;
     memory_.mark(entry.offset);
     __atomic_store_n(&entry.flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
     head_++;
-    any = true;
+    entries++;
   }
-  if (any) kvm_ioctl(vm_.fd(), KVM_RESET_DIRTY_RINGS, nullptr, "KVM_RESET_DIRTY_RINGS");
+  if (entries > 0) reset_ring(entries);
+}
+
+// Linux 6.16 and later break off a reset when a signal is pending (SIGSTOP, a debugger, the freezer). What they
+// return is then short, and the up to 64 pages they had gathered to write-protect are forgotten: what the guest
+// writes there next would go unseen. Switching the log off and on protects every page anew.
+void DirtyTracker::reset_ring(int entries) {
+  int reset = kvm_ioctl(vm_.fd(), KVM_RESET_DIRTY_RINGS, nullptr, "KVM_RESET_DIRTY_RINGS");
+  if (reset >= entries) return;
+  while (reset < entries) reset += kvm_ioctl(vm_.fd(), KVM_RESET_DIRTY_RINGS, nullptr, "KVM_RESET_DIRTY_RINGS");
+  vm_.set_slot(0, 0, memory_.bytes(), memory_.host(), false);
+  vm_.set_slot(0, 0, memory_.bytes(), memory_.host(), true);
 }
 
 void DirtyTracker::harvest_bitmap() {

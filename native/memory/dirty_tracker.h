@@ -12,7 +12,7 @@ class DirtyTracker {
  public:
   static constexpr uint32_t kRingEntries = 65536;
   // `use_ring`: KvmVm::enable_dirty_ring(kRingEntries) returned true before the vCPU was made.
-  DirtyTracker(const KvmVm& vm, const KvmVcpu& vcpu, GuestMemory& memory, bool use_ring);
+  DirtyTracker(KvmVm& vm, const KvmVcpu& vcpu, GuestMemory& memory, bool use_ring);
   ~DirtyTracker();
   DirtyTracker(const DirtyTracker&) = delete;
   // Moves what KVM knows into memory.mark(). While the vCPU stands still.
@@ -20,8 +20,9 @@ class DirtyTracker {
 
  private:
   void harvest_ring();
+  void reset_ring(int entries);
   void harvest_bitmap();
-  const KvmVm& vm_;
+  KvmVm& vm_;
   GuestMemory& memory_;
   kvm_dirty_gfn* ring_ = nullptr;
   uint32_t head_ = 0;
