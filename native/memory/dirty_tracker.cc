@@ -36,13 +36,14 @@ void DirtyTracker::harvest_ring() {
   if (entries > 0) reset_ring(entries);
 }
 
-// Linux 6.16 and later break off a reset when a signal is pending (SIGSTOP, a debugger, the freezer). What they
-// return is then short, and the up to 64 pages they had gathered to write-protect are forgotten: what the guest
-// writes there next would go unseen. Switching the log off and on protects every page anew.
+// Linux 6.16 and later break off a reset when a signal is pending (SIGSTOP, a debugger, the freezer). What
+// they return is then short, and the up to 64 pages they had gathered to write-protect are forgotten: what
+// the guest writes there next would go unseen. Switching the log off and on protects every page anew.
 void DirtyTracker::reset_ring(int entries) {
   int reset = kvm_ioctl(vm_.fd(), KVM_RESET_DIRTY_RINGS, nullptr, "KVM_RESET_DIRTY_RINGS");
   if (reset >= entries) return;
-  while (reset < entries) reset += kvm_ioctl(vm_.fd(), KVM_RESET_DIRTY_RINGS, nullptr, "KVM_RESET_DIRTY_RINGS");
+  while (reset < entries)
+    reset += kvm_ioctl(vm_.fd(), KVM_RESET_DIRTY_RINGS, nullptr, "KVM_RESET_DIRTY_RINGS");
   vm_.set_slot(0, 0, memory_.bytes(), memory_.host(), false);
   vm_.set_slot(0, 0, memory_.bytes(), memory_.host(), true);
 }
