@@ -58,9 +58,12 @@ async function once(fault: Fault, seed: number, tally: Tally, context: SoakConte
 
 async function soakFault(fault: Fault, index: number, tally: Tally, context: SoakContext): Promise<void> {
   const wanted = Math.max(1, Math.round(fault.times * context.scale));
+  let running = 0;
   const worker = async () => {
-    while (tally.struck + tally.failures.length < wanted && tally.tried < wanted * TRIES) {
+    while (tally.struck + tally.failures.length + running < wanted && tally.tried < wanted * TRIES) {
+      running++;
       await once(fault, seedOf(context.seed, index, tally.tried++), tally, context);
+      running--;
     }
   };
   await Promise.all(Array.from({ length: context.parallel }, worker));
