@@ -45,6 +45,7 @@
       'native/log/record_encode.cc',
       'native/machine.cc',
       'native/machine_options.cc',
+      'native/machine_prepare.cc',
       'native/memory/digest.cc',
       'native/memory/dirty_tracker.cc',
       'native/memory/guest_memory.cc',

@@ -20,21 +20,6 @@ Fd duplicate(int fd) {
   return Fd(copy);
 }
 
-// A recording read from a file.
-class LogSource : public RecordSource {
- public:
-  explicit LogSource(std::unique_ptr<LogFileReader> reader) : reader_(std::move(reader)) {}
-  Next next(Record* record) override {
-    auto got = reader_->next();
-    if (!got) return Next::kEnd;
-    *record = std::move(*got);
-    return Next::kRecord;
-  }
-
- private:
-  std::unique_ptr<LogFileReader> reader_;
-};
-
 constexpr uint32_t kFinishWaitMs = 60'000;
 
 }  // namespace
@@ -78,89 +63,6 @@ Machine::~Machine() {
 
 void Machine::join() {
   if (thread_.joinable()) thread_.join();
-}
-
-// ---- where the image comes from -------------------------------------------------------------------
-
-void Machine::prepare_origin() {
-  image_bytes_ = std::move(config_.image);
-  image_ = parse_image(image_bytes_);
-  options_ = config_.options;
-  model_ = CpuModel::build(options_.cpu_model);
-  options_.cpu_model = model_.serialise();
-  if (!options_.memory_bytes) options_.memory_bytes = image_.header.memory_bytes;
-  build();
-  if (config_.mode == Mode::kRun) return;
-  LogHeader header;
-  header.options = options_.serialise();
-  std::copy(std::begin(image_.header.sha256), std::end(image_.header.sha256), header.image_sha256.begin());
-  // A shadow has nothing else to start from.
-  if (!config_.image_by_hash || config_.mode == Mode::kPrimary) header.image = image_bytes_;
-  Bytes encoded = encode_log_header(header);
-  if (!config_.log.empty()) log_ = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
-  if (config_.mode != Mode::kPrimary) return;
-  PairOptions pair = config_.pair;
-  pair_ = Pair::primary(pair, std::move(encoded), inbox_, [this](const PairEvent& e) {
-    if (e.notice == PairNotice::kFenced) control_.stop();
-    listener_.on_pair(e);
-  });
-}
-
-void Machine::prepare_replay() {
-  auto reader = std::make_unique<LogFileReader>(config_.log);
-  const LogHeader& header = reader->header();
-  image_bytes_ = header.image.empty() ? std::move(config_.image) : header.image;
-  if (image_bytes_.empty())
-    throw Failure("ERR_LOCKSTEP_IMAGE_MISSING", "the recording holds only its image's hash",
-                  "give the image with --image");
-  image_ = parse_image(image_bytes_);
-  if (!std::equal(header.image_sha256.begin(), header.image_sha256.end(), image_.header.sha256))
-    throw Failure("ERR_LOCKSTEP_WRONG_IMAGE", "this is not the image that was recorded",
-                  "give the image the recording was made from");
-  options_ = MachineOptions::parse(header.options);
-  model_ = CpuModel::parse(options_.cpu_model);
-  log_source_ = std::make_unique<LogSource>(std::move(reader));
-  build();
-}
-
-void Machine::prepare_shadow() {
-  Bytes encoded;
-  auto on_frame = [this](std::span<const uint8_t> frame) {
-    received_.decode(frame, 0);
-    std::lock_guard lock(parts_mutex_);
-    if (!log_ || log_closed_) return;
-    try {
-      log_->append(frame);
-    } catch (const Failure& failure) {
-      log_.reset();
-      listener_.on_warning(failure.code, failure.what());
-    }
-  };
-  auto on_event = [this](const PairEvent& e) {
-    if (e.notice == PairNotice::kFenced) control_.stop();
-    listener_.on_pair(e);
-  };
-  config_.pair.cancelled = [this] { return control_.stopping(); };
-  std::shared_ptr<Pair> pair =
-      Pair::shadow(config_.pair, inbox_, on_event, on_frame, config_.connect_ms, &encoded);
-  {
-    std::lock_guard lock(pair_mutex_);
-    pair_ = std::move(pair);
-  }
-  // stop() came while there was no pair to stop yet.
-  if (control_.stopping()) pair_->stop();
-  LogHeader header;
-  decode_log_header(encoded, &header);
-  if (!config_.log.empty()) {
-    auto log = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
-    std::lock_guard lock(parts_mutex_);
-    log_ = std::move(log);
-  }
-  image_bytes_ = std::move(header.image);
-  image_ = parse_image(image_bytes_);
-  options_ = MachineOptions::parse(header.options);
-  model_ = CpuModel::parse(options_.cpu_model);
-  build();
 }
 
 // ---- the machine itself ---------------------------------------------------------------------------

@@ -11,9 +11,9 @@ import type { Random } from './random.js';
 
 const PROGRAM = '{ for (i = 0; i < 400; i++) a[i + NR * 3] = a[i] + $1 * i; print NR, a[NR]; fflush() }';
 const LINES = 400;
+const HAMMER = 'while kill -STOP $1; do usleep 200; kill -CONT $1; usleep 1300; done 2>/dev/null';
 
 export interface Stopped {
-  stops: number;
   events: number;
   digests: number;
 }
@@ -41,25 +41,15 @@ export async function recordStopped(random: Random): Promise<Stopped> {
     child.stdin.write('0\n');
     await once(child.stdout, 'data');
     child.stdout.resume();
-    const feed = async () => {
-      for (let line = 1; line < LINES && child.exitCode === null; line++) {
-        child.stdin.write(`${line}\n`);
-        await sleep(1);
-      }
-      child.stdin.end();
-    };
-    let stops = 0;
-    const hammer = async () => {
-      for (; child.exitCode === null && child.signalCode === null; stops++) {
-        child.kill('SIGSTOP');
-        const wake = performance.now() + random.next() / 2;
-        while (performance.now() < wake);
-        child.kill('SIGCONT');
-        await sleep(random.between(0, 3));
-      }
-    };
-    await Promise.all([feed(), hammer()]);
+    // In a process of its own: its moments must have nothing to do with those at which we write.
+    const hammer = spawn('/bin/busybox', ['sh', '-c', HAMMER, 'sh', String(child.pid)]);
+    for (let line = 1; line < LINES && child.exitCode === null; line++) {
+      child.stdin.write(`${line}\n`);
+      await sleep(random.between(1, 2));
+    }
+    child.stdin.end();
     const [status] = await over;
+    hammer.kill('SIGKILL');
     const { status: replayed, stdout, stderr } = await run(['replay', log, '--json', '--quiet']);
     if (status !== 0 || replayed !== 0) {
       throw new Error(
@@ -67,7 +57,7 @@ export async function recordStopped(random: Random): Promise<Stopped> {
       );
     }
     const { events, digests } = JSON.parse(stdout) as { events: number; digests: { checked: number } };
-    return { stops, events, digests: digests.checked };
+    return { events, digests: digests.checked };
   } finally {
     child.kill('SIGKILL');
     rmSync(directory, { recursive: true, force: true });

@@ -9,19 +9,19 @@ const RUNS = 60;
 
 interface Tally {
   runs: number;
-  stops: number;
+  events: number;
   digests: number;
   failures: string[];
 }
 
 export async function run(context: SoakContext): Promise<SoakResult> {
-  const none: Tally = { runs: 0, stops: 0, digests: 0, failures: [] };
+  const none: Tally = { runs: 0, events: 0, digests: 0, failures: [] };
   const tally = Object.assign(context.state, { ...none, ...context.state }) as unknown as Tally;
   const wanted = Math.max(1, Math.round(RUNS * context.scale));
   while (tally.runs < wanted) {
     try {
-      const { stops, digests } = await recordStopped(new Random(context.seed + tally.runs));
-      tally.stops += stops;
+      const { events, digests } = await recordStopped(new Random(context.seed + tally.runs));
+      tally.events += events;
       tally.digests += digests;
     } catch (error) {
       tally.failures.push(String(error));
@@ -30,9 +30,9 @@ export async function run(context: SoakContext): Promise<SoakResult> {
     tally.runs++;
     context.save();
   }
-  const { runs, stops, digests, failures } = tally;
+  const { runs, events, digests, failures } = tally;
   const text = [
-    `${runs} recordings under ${stops} stops: ${digests} digests equal, ${failures.length} failed.`,
+    `${runs} recordings, stopped every 1.5 ms: ${events} events, ${digests} digests equal, ${failures.length} failed.`,
     ...failures.map((failure) => `- ${failure.split('\n')[0]}`),
   ];
   return { text: text.join('\n'), failed: failures.length };
