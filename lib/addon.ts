@@ -3,11 +3,12 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { LockstepError } from './errors.js';
 import type { Native } from './native.js';
+import { packageRoot } from './package-root.js';
 
-const addonPath = fileURLToPath(new URL('../build/Release/lockstep.node', import.meta.url));
+const addonPath = fileURLToPath(new URL('build/Release/lockstep.node', packageRoot));
 
 /** The guest kernel's ELF file, built beside the addon; the packer puts it into every program's image. */
-export const guestKernelPath = fileURLToPath(new URL('../build/Release/guest_kernel', import.meta.url));
+export const guestKernelPath = fileURLToPath(new URL('build/Release/guest_kernel', packageRoot));
 
 let loaded: Native | undefined;
 

@@ -50,6 +50,7 @@ function installNpmPackages() {
 function build({ coreTests }) {
   run(process.execPath, ['scripts/build-addon.mjs', ...(coreTests ? ['--core-tests'] : [])]);
   run(process.execPath, ['node_modules/typescript/bin/tsc', '--project', 'tsconfig.build.json']);
+  run(process.execPath, ['scripts/bundle-cli.mjs']);
 }
 
 export function setUp({ groups, coreTests = false }) {

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { packageRoot } from '../package-root.js';
 import { addGuestOptions, addLogFileOptions, addLogOptions, addPairOptions, whole } from './options.js';
 
 /** Loaded when its command runs, so that `--help` answers at once. Resolves with the exit status. */
@@ -10,7 +11,7 @@ type Load = () => Promise<{ default: Action }>;
 const FAILED = 125;
 
 function version(): string {
-  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  const { version } = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8'));
   return version;
 }
 

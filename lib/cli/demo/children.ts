@@ -4,8 +4,9 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { LockstepError } from '../../errors.js';
 import { monotonicUs } from '../../events.js';
+import { packageRoot } from '../../package-root.js';
 
-const lockstep = fileURLToPath(new URL('../../../bin/lockstep.js', import.meta.url));
+const lockstep = fileURLToPath(new URL('bin/lockstep.js', packageRoot));
 
 /** One line that `lockstep primary --json` or `shadow --json` printed. */
 export interface SideLine {
