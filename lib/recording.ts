@@ -14,13 +14,18 @@ import {
 
 export type RecordOptions = MachineOptions & ConsoleOptions & LogOptions & { signal?: AbortSignal };
 
+/** A machine that will be recorded, not started yet. @internal */
+export function createRecorded(image: Image, options: RecordOptions): Machine {
+  const config = { mode: 'record', ...machineConfig(image, options), ...logConfig(options) } as const;
+  return new Machine(config, options);
+}
+
 /**
  * Starts a machine and records everything that enters it. Resolves when it runs; the log is whole when
  * `machine.ended` settles. Throws ERR_LOCKSTEP_LOG_EXISTS unless `force`.
  */
 export async function record(image: Image, options: RecordOptions): Promise<Machine> {
-  const config = { mode: 'record', ...machineConfig(image, options), ...logConfig(options) } as const;
-  const machine = new Machine(config, options);
+  const machine = createRecorded(image, options);
   try {
     await machine.start(options);
   } catch (error) {

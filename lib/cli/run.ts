@@ -1,7 +1,7 @@
 import { LockstepError } from '../errors.js';
 import { Machine } from '../machine.js';
 import type { LogOptions } from '../options.js';
-import { record } from '../recording.js';
+import { createRecorded } from '../recording.js';
 import { serveControl } from './control-server.js';
 import { guestImage, logOptions, machineOptions } from './guest.js';
 import type { GuestFlags, LogFlags } from './options.js';
@@ -21,11 +21,10 @@ export default async function run(flags: GuestFlags & LogFlags, program: string[
   const machine =
     flags.log === undefined
       ? await Machine.create(image, options)
-      : await record(image, { ...options, ...(logOptions(flags) as LogOptions) });
+      : createRecorded(image, { ...options, ...(logOptions(flags) as LogOptions) });
   machine.on('warning', ({ detail }) => say(flags, detail));
-  if (flags.log === undefined) await machine.start();
-  const control = flags.control === undefined ? undefined : await serveControl(flags.control, machine);
   let asked: number | undefined;
+  // Before the guest runs: who sees its first output may send a signal at once.
   const terminal = attachTerminal(
     {
       stdin: options.stdin === 'stream' ? machine.stdin : undefined,
@@ -37,7 +36,10 @@ export default async function run(flags: GuestFlags & LogFlags, program: string[
       void machine.close();
     },
   );
+  let control: Awaited<ReturnType<typeof serveControl>> | undefined;
   try {
+    await machine.start();
+    if (flags.control !== undefined) control = await serveControl(flags.control, machine);
     const ended = await machine.ended;
     terminal.release();
     sayEnd(flags, ended);
@@ -45,6 +47,8 @@ export default async function run(flags: GuestFlags & LogFlags, program: string[
   } catch (error) {
     terminal.release();
     if (!(error instanceof LockstepError)) throw error;
+    // Asked to stop before the guest ran.
+    if (asked !== undefined && error.code === 'ERR_LOCKSTEP_STATE') return asked;
     return reportError(error);
   } finally {
     // Closing frees the machine, and its numbers with it.
