@@ -4,7 +4,7 @@ import type { NativeEnded } from './native.js';
 export type MachineState = 'created' | 'running' | 'paused' | 'halted' | 'failed' | 'closed';
 
 /** Why a machine stands still for good. */
-export type EndReason = NativeEnded['reason'] | 'failed';
+export type EndReason = NativeEnded['reason'];
 
 export interface Ended {
   reason: EndReason;

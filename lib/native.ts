@@ -10,6 +10,7 @@ export interface NativeEnded {
     | 'closed'
     | 'fenced'
     | 'end-of-log'
+    | 'failed'
     | 'diverged';
   /** Exit status, or the signal's number. */
   status: number;

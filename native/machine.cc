@@ -254,10 +254,15 @@ MachineEnd Machine::describe_end(const RunLoop::Result& result) const {
   static const char* const names[] = {"exited", "signal", "panic", "halted", "shutdown", "closed", "closed"};
   if (pair_ && pair_->status().fenced)
     return {"fenced", 0, "another side won the machine's next generation", {}};
+  if (replayer_ && replayer_->ran_past_log()) return {"end-of-log", 0, "the recording was cut here", {}};
   if (result.by_guest)
     return {names[static_cast<int>(result.end.reason)], result.end.status, result.detail, {}};
   if (live_ || control_.stopping()) return {"closed", 0, "", {}};
-  if (replayer_ && replayer_->recorded_end()) return {"closed", 0, "the recording was closed here", {}};
+  if (replayer_ && replayer_->recorded_end()) {
+    if (replayer_->recorded_end()->reason == EndReason::kFailed)
+      return {"failed", 0, "its log could not be written any further", {}};
+    return {"closed", 0, "the recording was closed here", {}};
+  }
   return {"end-of-log", 0, "the recording was cut here", {}};
 }
 

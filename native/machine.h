@@ -44,7 +44,7 @@ struct MachineConfig {
 };
 
 struct MachineEnd {
-  std::string reason;  // exited signal panic halted shutdown closed fenced end-of-log diverged
+  std::string reason;  // exited signal panic halted shutdown closed fenced end-of-log failed diverged
   uint32_t status = 0;
   std::string detail;
   std::optional<Divergence> divergence;

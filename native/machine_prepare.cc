@@ -1,6 +1,7 @@
 // Where a machine's image and options come from: its caller, a recording, or the primary.
 #include <algorithm>
 
+#include "log/frame_format.h"
 #include "machine.h"
 
 namespace lockstep {
@@ -72,7 +73,7 @@ void Machine::prepare_shadow() {
     std::lock_guard lock(parts_mutex_);
     if (!log_ || log_closed_) return;
     try {
-      log_->append(frame);
+      log_->append(frame, received_.position().chain);
     } catch (const Failure& failure) {
       log_.reset();
       listener_.on_warning(failure.code, failure.what());

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { Image, LockstepError, Machine, Recording, record, replay } from '../lib/index.js';
 import { command, lockstep, type Outcome, printedRandom, run, scratch, shell } from './helpers/command.js';
@@ -107,21 +108,24 @@ test.serial('an existing log is kept, unless --force', async (t) => {
   t.is((await run(['replay', log])).status, 0);
 });
 
-/** A replay stops at the log's last event; what had left the machine may end before or after it. */
-function checkSameHistory(t: ExecutionContext, replayed: Buffer, recorded: Buffer): void {
-  const length = Math.min(replayed.length, recorded.length);
-  t.true(length > 0);
-  t.true(replayed.subarray(0, length).equals(recorded.subarray(0, length)));
-}
-
-/** A log that was stopped by a full disk, and what had left the machine until then. */
+/** A log that was ended by a full disk, and what had left the machine until then: to the byte. */
 async function checkFull(t: ExecutionContext, outcome: Outcome, log: string): Promise<void> {
   t.is(outcome.status, 125, outcome.stderr);
   t.regex(outcome.stderr, /cannot write .*x\.log: (No space left on device|File too large)/);
+  t.regex(outcome.stderr, /it ends cleanly/);
   t.notRegex(outcome.stderr, /\n {4}at /);
+  const { info } = await Recording.open(log);
+  t.like(info, { ending: 'ended', endReason: 'failed', wholeBytes: info.fileBytes });
+  t.true(info.digests > 1);
+  const said = await run(['log', 'info', log]);
+  t.regex(said.stdout.toString(), /ended +failed: the log could not be written any further/);
   const replayed = await run(['replay', '--stdout', log]);
   t.is(replayed.status, 0, replayed.stderr);
-  checkSameHistory(t, replayed.stdout, outcome.stdout);
+  t.regex(replayed.stderr, /all equal; its log could not be written any further/);
+  t.true(outcome.stdout.length > 100_000);
+  t.true(replayed.stdout.equals(outcome.stdout));
+  const { digests } = JSON.parse((await run(['replay', '--json', '--quiet', log])).stdout.toString());
+  t.is(digests.checked, info.digests);
 }
 
 test.serial('a full disk while recording ends the log cleanly', async (t) => {
@@ -131,7 +135,7 @@ test.serial('a full disk while recording ends the log cleanly', async (t) => {
   const program = tinyProgram(directory, 'cat');
   const outcome = await elsewhere(
     `mkdir '${disk}'; mount -t tmpfs -o size=1m none '${disk}'`,
-    `set +e; head -c 4000000 /dev/urandom | "$0" "$1" record --log '${disk}/x.log' -- '${program}'
+    `set +e; head -c 4000000 /dev/urandom | "$0" "$1" record --digest-every 3 --log '${disk}/x.log' -- '${program}'
      status=$?; cp '${disk}/x.log' '${saved}'; exit $status`,
   );
   await checkFull(t, outcome, saved);
@@ -147,7 +151,7 @@ test.serial('so does a limit on the size of files', async (t) => {
   const directory = scratch(t);
   const log = join(directory, 'x.log');
   const program = tinyProgram(directory, 'cat');
-  const limited = `head -c 4000000 /dev/urandom | prlimit --fsize=500000 "$0" "$1" record --log '${log}' -- '${program}'`;
+  const limited = `head -c 4000000 /dev/urandom | prlimit --fsize=500000 "$0" "$1" record --digest-every 3 --log '${log}' -- '${program}'`;
   await checkFull(t, await shell(limited), log);
 });
 
@@ -310,7 +314,46 @@ test.serial('kill -9 leaves a true log', async (t) => {
   t.is((await run(['log', 'verify', log])).status, 1);
   const replayed = await run(['replay', '--stdout', log]);
   t.is(replayed.status, 0, replayed.stderr);
-  checkSameHistory(t, replayed.stdout, Buffer.from(stdout));
+  // All that had left the machine, although no event of the log lies behind the last line.
+  t.is(replayed.stdout.toString(), stdout);
+  t.regex(replayed.stderr, /the log is cut off there, and the last output may never have left/);
+});
+
+test.serial('what was printed without an event behind it is in the replay of a cut log, too', async (t) => {
+  const log = join(scratch(t), 'x.log');
+  const { stdout } = await signalled(log, ['busybox', 'yes'], [['SIGKILL', 'y\n'.repeat(20)]]);
+  const started = (await Recording.open(log)).info;
+  t.is(started.ending, 'cut');
+  const replayed = await run(['replay', '--stdout', log]);
+  t.is(replayed.status, 0, replayed.stderr);
+  const again = replayed.stdout.toString();
+  t.true(again.length >= stdout.length && again.startsWith(stdout), `${stdout.length}, ${again.length}`);
+});
+
+test.serial('a guest that was killed in an endless loop does not hang the replay of its log', async (t) => {
+  const directory = scratch(t);
+  const log = join(directory, 'x.log');
+  // As many bytes as fill a frame, so that it is written with no output or waiting behind it.
+  const child = spawn(
+    process.execPath,
+    [lockstep, 'record', '--log', log, '--', tinyProgram(directory, 'spin')],
+    { stdio: ['pipe', 'ignore', 'inherit'] },
+  );
+  const closed = once(child, 'close');
+  child.stdin.write(Buffer.alloc(65536, 'x'));
+  for (;;) {
+    const info = await Recording.open(log).then(
+      (recording) => recording.info,
+      () => undefined, // not there yet
+    );
+    if (info !== undefined && info.inputBytes === 65536) break;
+    await sleep(20);
+  }
+  child.kill('SIGKILL');
+  await closed;
+  const replayed = await run(['replay', log]);
+  t.is(replayed.status, 0, replayed.stderr);
+  t.regex(replayed.stderr, /the log is cut off there/);
 });
 
 test.serial('wrong use: 125, and a word about what is right', async (t) => {

@@ -14,7 +14,11 @@ async function print(text: string): Promise<void> {
 function describe(info: RecordingInfo): string {
   const { firstTimeUs, lastTimeUs, events } = info;
   const ending =
-    info.ending === 'ended' ? `${info.endReason}, status ${info.endStatus}` : 'cut off: no end was recorded';
+    info.ending === 'cut'
+      ? 'cut off: no end was recorded'
+      : info.endReason === 'failed'
+        ? 'failed: the log could not be written any further'
+        : `${info.endReason}, status ${info.endStatus}`;
   const perEvent =
     events > 0 ? `, ${(info.eventBytes / events).toFixed(1)} bytes each before compression` : '';
   const options = Object.entries(info.options)

@@ -73,7 +73,11 @@ export default async function replayCommand(flags: Flags, log: string): Promise<
     const error = await replaying.machine.ended.catch((cause: unknown) => cause);
     return error instanceof DivergenceError && !flags.quiet ? reportError(error) : 1;
   }
-  const cut = result.ended ? '' : '; the log is cut off there';
+  const cut = !result.ended
+    ? '; the log is cut off there, and the last output may never have left the machine'
+    : result.ended.reason === 'failed'
+      ? `; ${result.ended.detail}`
+      : '';
   say(
     flags,
     `${count(result.events, 'event')} replayed from ${bytes(result.bytes)} in ${(result.wallMs / 1000).toFixed(2)} s, ` +

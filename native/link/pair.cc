@@ -201,6 +201,11 @@ void PairImpl::settle_notices() {
   Lock lock(mutex_);
   wake();
   changed_.wait(lock, [&] { return loop_left_ || (notices_.empty() && !telling_); });
+  // Whoever closes a connection with something unread in it resets it, and what it said last may be lost on
+  // the way. The primary hangs up when it has heard; one that is dead is not waited for longer than that
+  // takes to notice.
+  const uint64_t deadline_us = now_us() + uint64_t{options_.silence_ms} * 1000;
+  changed_.wait_until(lock, at_us(deadline_us), [&] { return loop_left_ || !parting_ || !link_; });
 }
 
 void PairImpl::stop() {

@@ -104,7 +104,8 @@ class Pair : public RecordSource {
   // has it, or `wait_ms` are over, tells console client (reason, status) and shadow that it was on purpose.
   virtual void finish(const End& end, uint32_t wait_ms) = 0;
   // ---- vCPU thread, before it reports how the machine ended: waits until the listener has heard every
-  // notice so far, so that nobody learns of the end before its reason.
+  // notice so far, so that nobody learns of the end before its reason; and the primary that this shadow
+  // diverged.
   virtual void settle_notices() = 0;
   // ---- any thread. Every blocked call above returns soon. Idempotent. The peer sees a plain loss.
   virtual void stop() = 0;

@@ -168,6 +168,7 @@ class PairImpl final : public Pair {
   FrameDecoder decoder_;  // loop thread only
   bool acknowledging_ = true;
   bool told_ready_ = false;
+  bool parting_ = false;  // told the primary to go on alone, which then hangs up
   std::deque<Record> queue_;
   size_t queue_bytes_ = 0;
   std::deque<Record> batch_;       // vCPU thread only: taken from the queue at once, handed out one by one

@@ -149,6 +149,9 @@ void PairImpl::diverged(const std::string& what) {
 
 void PairImpl::give_up_replay(const std::string& what) {
   acknowledging_ = false;
+  parting_ = true;
+  queue_.clear();  // however full it was: the link is read until the primary has closed it
+  queue_bytes_ = 0;
   note(PairNotice::kDiverged, what);
   send_link(Diverged{what});
   fence(FenceEvent::kDiverged);

@@ -20,6 +20,7 @@ class FrameEncoder {
   void append(const Record& record);
   size_t pending_bytes() const;  // encoded but not yet in a frame, before compression
   uint64_t last_lsn() const;     // of the last event appended
+  uint32_t chain() const;        // the checksum chain behind the last frame taken
   // Closes the frame: its bytes, or an empty vector when nothing is pending.
   Bytes take();
   struct Counts {
@@ -30,7 +31,12 @@ class FrameEncoder {
  private:
   struct State;
   std::unique_ptr<State> state_;
+  friend Bytes encode_end_frame(uint32_t chain, const End& end);
 };
+
+// The frame of an End that follows those which `chain` stands for: of all that an encoder carries along, an
+// End needs no more.
+Bytes encode_end_frame(uint32_t chain, const End& end);
 
 class FrameDecoder {
  public:

@@ -69,12 +69,23 @@ size_t FrameEncoder::pending_bytes() const { return state_->closed.size() + stat
 
 uint64_t FrameEncoder::last_lsn() const { return state_->delta.lsn; }
 
+uint32_t FrameEncoder::chain() const { return state_->chain; }
+
 Bytes FrameEncoder::take() {
   state_->close_frame();
   return std::exchange(state_->closed, {});
 }
 
 FrameEncoder::Counts FrameEncoder::counts() const { return state_->counts; }
+
+Bytes encode_end_frame(uint32_t chain, const End& end) {
+  FrameEncoder::State state;
+  state.chain = chain;
+  encode_record(end, state.delta, state.pending);
+  state.pending_records = 1;
+  state.close_frame();
+  return state.closed;
+}
 
 // Empty when it does not help.
 std::span<const uint8_t> FrameEncoder::State::compress() {

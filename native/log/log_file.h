@@ -33,15 +33,18 @@ struct LogFileOptions {
   bool fsync = false;  // fdatasync after every frame
 };
 
-// Appends frames. Every append is one write(2) (retried when partial); a failure throws
-// ERR_LOCKSTEP_DISK_FULL (ENOSPC, EDQUOT) or ERR_LOCKSTEP_LOG_WRITE after truncating the file back to its
-// last whole frame.
+// Appends frames. Every append is one write(2) (retried when partial). When a frame cannot be written, the
+// log is over: append() closes it behind its last whole frame with an End of the reason kFailed, and throws
+// ERR_LOCKSTEP_DISK_FULL (ENOSPC, EDQUOT) or ERR_LOCKSTEP_LOG_WRITE. The room for that End is set aside ahead
+// of the frames where the file system can do that; where it cannot, a full disk may leave a log that is cut.
 class LogFileWriter {
  public:
   // Mode 0600, O_CLOEXEC; ERR_LOCKSTEP_LOG_EXISTS when it exists and force is off.
   LogFileWriter(const std::string& path, std::span<const uint8_t> header, LogFileOptions options);
   ~LogFileWriter();
-  void append(std::span<const uint8_t> frame);
+  // `chain`: the checksum chain behind the frame. `reached`: how far the guest had come, after the last event
+  // of the frames before, with what is known outside; a log that has to end before this frame ends there.
+  void append(std::span<const uint8_t> frame, uint32_t chain, const End& reached = {});
   uint64_t bytes() const;
   void close();
 

@@ -21,6 +21,10 @@ struct Progression {
   uint16_t access_hash() const { return static_cast<uint16_t>(hash >> 48); }
 };
 
+// After so many accesses that brought nothing an empty event is logged: what a cut log does not know of is
+// never further from its last event than this.
+constexpr uint64_t kAccessesWithoutEvent = 4096;
+
 enum class Go {
   kOn,     // nothing enters here
   kApply,  // *event enters here

@@ -2,6 +2,8 @@
 
 #include <time.h>
 
+#include <utility>
+
 #include "guest/abi.h"
 
 namespace lockstep {
@@ -53,7 +55,7 @@ Go Recorder::position(const Access&, const Want& want, Event* event) {
   Control& control = parts_.control;
   event->inputs = parts_.inputs.take(want);
   if (!want.time && !want.wait && !control.stopping()) {
-    if (event->inputs.empty()) return Go::kOn;
+    if (event->inputs.empty() && parts_.at.accesses < kAccessesWithoutEvent) return Go::kOn;
     log(event);
     return Go::kApply;
   }
@@ -100,7 +102,7 @@ void Recorder::flush() {
   if (frame.empty()) return;
   if (parts_.log) {
     try {
-      parts_.log->append(frame);
+      parts_.log->append(frame, parts_.encoder->chain(), reached_);
     } catch (const Failure& failure) {
       // A pair has its log in the shadow's memory; alone, a log with a hole would lie.
       if (!parts_.pair) throw;
@@ -109,10 +111,13 @@ void Recorder::flush() {
     }
   }
   if (parts_.pair) parts_.pair->frame(frame, parts_.encoder->last_lsn());
+  const uint64_t before = std::exchange(logged_lsn_, parts_.encoder->last_lsn());
+  if (logged_lsn_ != before) reached_ = {};
 }
 
 bool Recorder::output(uint8_t channel, std::span<const uint8_t> bytes) {
   flush();
+  reached_ = {parts_.at.accesses, parts_.at.access_hash()};
   // This access may still bring an event: the shadow may run up to it, not past it.
   if (parts_.pair && parts_.at.accesses) parts_.pair->progress(parts_.at.lsn, parts_.at.accesses - 1);
   return parts_.world.output(channel, parts_.at.lsn, bytes);
@@ -132,7 +137,7 @@ Go Recorder::end(const End& end) {
 void Recorder::closed() {
   // To the other side this is a plain loss: an End would have it stop too, instead of going on.
   if (parts_.pair) parts_.pair->stop();
-  append(End{0, 0, EndReason::kClosed, 0});
+  append(End{parts_.at.accesses, parts_.at.access_hash(), EndReason::kClosed, 0});
   flush();
 }
 

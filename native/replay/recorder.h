@@ -64,6 +64,8 @@ class Recorder : public Driver {
   void append(const Record& record);
   void flush();
   Parts parts_;
+  uint64_t logged_lsn_ = 0;  // of the last event that is in the log, not only in the encoder
+  End reached_;              // the last output after it
 };
 
 }  // namespace lockstep

@@ -8,7 +8,8 @@ namespace lockstep {
 
 namespace {
 constexpr size_t kEventsBefore = 8;
-}
+constexpr std::chrono::seconds kPastLog{10};
+}  // namespace
 
 std::string hex(uint64_t value) {
   char text[20];
@@ -54,6 +55,10 @@ Go Replayer::fetch() {
 
 Go Replayer::boot(Event* event) {
   if (Go go = fetch(); go != Go::kOn) return go;
+  if (auto* end = std::get_if<End>(&*record_); end && end->reason == EndReason::kFailed) {
+    recorded_end_ = *end;
+    return Go::kStop;
+  }
   auto* first = std::get_if<Event>(&*record_);
   if (!first || first->accesses) diverge("access", "the first record", "the event at boot", "something else");
   *event = std::move(*first);
@@ -61,8 +66,29 @@ Go Replayer::boot(Event* event) {
   return Go::kApply;
 }
 
-Go Replayer::position(const Access& access, const Want&, Event* event) {
+// A log that was cut does not say how far the guest came after its last event, and what it printed there may
+// have left the machine. So it runs on to the first access that must have brought an event. Nothing that left
+// is missing then: an event is in the log before any output behind it leaves. But what is printed here may
+// never have left. A guest that does not come to such an access is not waited for for ever.
+void Replayer::run_past_log() {
+  past_log_ = true;
+  patience_ = std::jthread([&control = parts_.control](std::stop_token over) {
+    std::mutex mutex;
+    std::condition_variable_any never;
+    std::unique_lock lock(mutex);
+    never.wait_for(lock, over, kPastLog, [] { return false; });
+    if (!over.stop_requested()) control.stop();
+  });
+}
+
+Go Replayer::past_log(const Want& want) {
+  const bool has_event = want.time || want.wait || parts_.at.accesses >= kAccessesWithoutEvent;
+  return has_event ? Go::kStop : Go::kOn;
+}
+
+Go Replayer::position(const Access& access, const Want& want, Event* event) {
   if (parts_.control.stopping()) return Go::kStop;
+  if (past_log_) return past_log(want);
   // A read has no value yet: who looked at the machine now would complete it with none.
   may_serve_ = access.write;
   const Go go = next_at(access, event);
@@ -93,11 +119,8 @@ Go Replayer::next_at(const Access& access, Event* event) {
     if (auto* progress = std::get_if<Progress>(&*record_)) {
       if (progress->lsn == parts_.at.lsn && progress->accesses >= parts_.at.accesses) return Go::kOn;
     } else if (auto* end = std::get_if<End>(&*record_)) {
-      if (end->reason == EndReason::kClosed || end->reason == EndReason::kFailed) {
-        recorded_end_ = *end;
-        return Go::kStop;
-      }
       if (end->accesses > parts_.at.accesses) return Go::kOn;
+      if (stops_at(*end)) return Go::kStop;
       diverge("end", "the end", "the machine ended here", "it went on");
     } else {
       // The digest of the end. One made right after the event is past: the replayer of a file has looked
@@ -121,13 +144,22 @@ Go Replayer::applied(uint64_t lsn) {
     left_log_ = parts_.live_after_stop;
     return Go::kOn;  // it stands still first, even at the end of the log
   }
-  // A log that was cut or closed here says nothing of what the guest did next.
   if (!parts_.can_peek) return Go::kOn;
-  if (fetch() != Go::kOn) return Go::kStop;
+  if (fetch() != Go::kOn) {
+    run_past_log();
+    return Go::kOn;
+  }
   auto* end = std::get_if<End>(&*record_);
-  if (!end || (end->reason != EndReason::kClosed && end->reason != EndReason::kFailed)) return Go::kOn;
-  recorded_end_ = *end;
-  return Go::kStop;
+  return end && end->accesses == 0 && stops_at(*end) ? Go::kStop : Go::kOn;
+}
+
+// Whether the guest was stopped from outside when it had come to where it stands now.
+bool Replayer::stops_at(const End& end) {
+  if (end.reason != EndReason::kClosed && end.reason != EndReason::kFailed) return false;
+  if (end.accesses != 0 && end.accesses == parts_.at.accesses && end.access_hash != parts_.at.access_hash())
+    diverge("access", "the end", "hash " + hex(end.access_hash), "hash " + hex(parts_.at.access_hash()));
+  recorded_end_ = end;
+  return true;
 }
 
 bool Replayer::digest_ahead() {
@@ -142,6 +174,8 @@ Go Replayer::digest(const Digest& actual) {
     if (!std::holds_alternative<Progress>(*record_)) break;
     record_.reset();
   }
+  // The frame of the event was written, that of its digest found no room.
+  if (auto* end = std::get_if<End>(&*record_); end && end->reason == EndReason::kFailed) return Go::kOn;
   auto* recorded = std::get_if<Digest>(&*record_);
   if (!recorded) diverge("end", "event " + std::to_string(parts_.at.lsn), "no digest", "a digest is due");
   compare(*recorded, actual);
@@ -184,6 +218,7 @@ void Replayer::compare(const Digest& recorded, const Digest& actual) {
 }
 
 Go Replayer::end(const End& actual) {
+  patience_.request_stop();
   if (Go go = fetch(); go != Go::kOn) return go;
   auto* recorded = std::get_if<End>(&*record_);
   if (!recorded) diverge("end", "the end", "another record", "the machine ended");

@@ -1,8 +1,11 @@
 // Reads what enters the machine from a log or from the link, and checks that the guest came the same way.
 #pragma once
 
+#include <condition_variable>
 #include <deque>
+#include <mutex>
 #include <optional>
+#include <thread>
 
 #include "link/pair.h"
 #include "memory/guest_memory.h"
@@ -37,15 +40,20 @@ class Replayer : public Driver {
   bool digest_ahead() override;
   Go digest(const Digest& digest) override;
   Go end(const End& end) override;
-  void closed() override {}
+  void closed() override { patience_.request_stop(); }
 
   uint64_t digests_checked() const { return digests_checked_; }
   const std::optional<Digest>& final_digest() const { return final_digest_; }
   // How the log ended, when it was closed on purpose.
   const std::optional<End>& recorded_end() const { return recorded_end_; }
+  // The log stops without an end, and its last event was applied.
+  bool ran_past_log() const { return past_log_; }
 
  private:
   Go next_at(const Access& access, Event* event);
+  void run_past_log();
+  Go past_log(const Want& want);
+  bool stops_at(const End& end);
   Go fetch();  // kOn: record_ holds the next one
   [[noreturn]] void diverge(const std::string& kind, const std::string& where, const std::string& expected,
                             const std::string& actual);
@@ -58,6 +66,8 @@ class Replayer : public Driver {
   uint64_t digests_checked_ = 0;
   std::optional<Digest> final_digest_;
   std::optional<End> recorded_end_;
+  bool past_log_ = false;
+  std::jthread patience_;
 };
 
 }  // namespace lockstep

@@ -355,6 +355,9 @@ TEST(a_diverged_shadow_never_claims_and_the_primary_goes_on) {
   pair.start();
   run_until(client, [&] { return client.echoed().size() > 200; });
   pair.shadow.pair->diverged("page 7");
+  pair.shadow.pair->settle_notices();
+  // It may be closed now: the primary has heard.
+  CHECK(!pair.primary.pair->status().is_protected);
   run_until(client, [&] { return client.ended(); });
   CHECK(client.echoed() == text && client.have() == pair.primary.guest->history());
   CHECK(pair.primary.time_of(PairNotice::kDiverged) && pair.primary.time_of(PairNotice::kAlone));

@@ -8,22 +8,38 @@
 #include <algorithm>
 #include <cstring>
 
+#include "log/frame_format.h"
 #include "test/log_samples.h"
 
 namespace lockstep::test {
 namespace {
 
+// A writer, and a decoder that knows the checksum chain of what it is given.
+struct Log {
+  Log(const std::string& path, LogFileOptions options)
+      : writer(path, encode_log_header(small_header()), options) {}
+  void append(const Bytes& frame, const End& reached = {}) {
+    decoder.decode(frame, 0);
+    writer.append(frame, decoder.position().chain, reached);
+  }
+  LogFileWriter writer;
+  FrameDecoder decoder;
+};
+
 // The code of the failure of writing `frames` after a small header, or "".
 std::string write_log(const std::string& path, const std::vector<Bytes>& frames, LogFileOptions options,
                       uint64_t* bytes = nullptr) {
   return failure_code([&] {
-    LogFileWriter writer(path, encode_log_header(small_header()), options);
-    if (bytes != nullptr) *bytes = writer.bytes();
+    Log log(path, options);
     for (const Bytes& frame : frames) {
-      writer.append(frame);
-      if (bytes != nullptr) *bytes = writer.bytes();
+      try {
+        log.append(frame);
+      } catch (...) {
+        if (bytes != nullptr) *bytes = log.writer.bytes();
+        throw;
+      }
     }
-    writer.close();
+    log.writer.close();
   });
 }
 
@@ -94,7 +110,21 @@ TEST(a_full_device_is_a_full_disk) {
   CHECK(write_log("/dev/null", to_frames(random_records(10, true), 1), {.force = true, .fsync = true}) == "");
 }
 
-TEST(a_full_disk_leaves_whole_frames_and_can_be_tried_again) {
+constexpr End kReached{3, 4711, EndReason::kExited, 9};
+constexpr End kEnded{3, 4711, EndReason::kFailed, 0};
+
+// Nothing of a frame that failed, and the End behind the last whole one.
+void check_ended(const std::string& path, const std::vector<Record>& records, size_t written) {
+  const Reading reading = read_log(path);
+  CHECK(reading.code.empty() && reading.ended && reading.records.size() == written + 1);
+  CHECK(std::equal(reading.records.begin(), reading.records.end() - 1, records.begin()));
+  CHECK(reading.records.back() == Record(kEnded));
+  struct stat status;
+  CHECK(stat(path.c_str(), &status) == 0 && static_cast<uint64_t>(status.st_size) == reading.whole_bytes);
+  CHECK(status.st_blocks * 512 <= status.st_size + 4096);
+}
+
+TEST(a_full_disk_ends_the_log_behind_its_last_whole_frame) {
   CHECK(in_child([] {
     if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) {
       printf("# left out: no mount namespace for a small disk here\n");
@@ -103,51 +133,63 @@ TEST(a_full_disk_leaves_whole_frames_and_can_be_tried_again) {
     mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
     char directory[] = "/tmp/lockstep-disk-XXXXXX";
     CHECK(mkdtemp(directory) != nullptr);
-    CHECK(mount("none", directory, "tmpfs", 0, "size=128k") == 0);
-    const std::string path = std::string(directory) + "/log";
-    // What fills the disk is deleted later; the frame that found no room is then written after all.
-    const std::string ballast = std::string(directory) + "/ballast";
-    const int fd = open(ballast.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    const Bytes zeros(20'000);
-    CHECK(write(fd, zeros.data(), zeros.size()) == static_cast<ssize_t>(zeros.size()));
-    close(fd);
-    std::vector<Record> records;
-    for (uint64_t lsn = 1; lsn <= 60; lsn++)
-      records.push_back(Event{lsn, 1, 1, lsn, {{InputKind::kData, 0, random_bytes(2000, false)}}});
-    const std::vector<Bytes> frames = to_frames(records, 1);
-    LogFileWriter writer(path, encode_log_header(small_header()), {});
-    size_t written = 0;
-    std::string code;
-    while (written < frames.size() && (code = failure_code([&] { writer.append(frames[written]); })).empty())
-      written++;
-    CHECK(code == "ERR_LOCKSTEP_DISK_FULL" && written > 30);
-    Reading reading = read_log(path);
-    CHECK(reading.code.empty() && reading.cut && reading.records.size() == written);
-    struct stat status;
-    CHECK(stat(path.c_str(), &status) == 0 && static_cast<uint64_t>(status.st_size) == writer.bytes());
-    CHECK(reading.whole_bytes == writer.bytes());
-    unlink(ballast.c_str());
-    writer.append(frames[written]);
-    reading = read_log(path);
-    CHECK(reading.records.size() == written + 1);
-    CHECK(std::equal(reading.records.begin(), reading.records.end(), records.begin()));
-    umount(directory);
+    // Frames of all sizes, so that the last one that fits ends anywhere in a page: at its very end, too.
+    for (int round = 0; round < 60; round++) {
+      CHECK(mount("none", directory, "tmpfs", 0, "size=128k") == 0);
+      const std::string path = std::string(directory) + "/log";
+      std::vector<Record> records;
+      for (uint64_t lsn = 1; lsn <= 3000; lsn++)
+        records.push_back(
+            Event{lsn, 1, 1, lsn, {{InputKind::kData, 0, random_bytes(1 + below(2000), false)}}});
+      const std::vector<Bytes> frames = to_frames(records, 1);
+      {
+        Log log(path, {.fsync = below(2) == 0});
+        size_t written = 0;
+        const auto append = [&] { log.append(frames[written], kReached); };
+        std::string code;
+        // Somebody else takes all the room that is left, to the last byte.
+        const size_t crowded_at = below(100);
+        while ((code = failure_code(append)).empty()) {
+          if (written++ != crowded_at) continue;
+          const int other = open((path + "2").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+          const Bytes page(4096);
+          while (write(other, page.data(), page.size()) > 0) continue;
+          close(other);
+        }
+        CHECK(code == "ERR_LOCKSTEP_DISK_FULL");
+        check_ended(path, records, written);
+        CHECK(failure_code([&] { log.writer.append(frames[written], 0); }) == "ERR_LOCKSTEP_INTERNAL");
+      }
+      CHECK(umount(directory) == 0);
+    }
     rmdir(directory);
   }));
 }
 
-TEST(a_limit_on_file_size_leaves_whole_frames) {
+TEST(room_that_was_set_aside_is_given_back) {
+  const TemporaryFile file;
+  const std::vector<Record> records = random_records(100, true);
+  CHECK(write_log(file.path(), to_frames(records, 5), {.force = true}) == "");
+  struct stat status;
+  CHECK(stat(file.path().c_str(), &status) == 0 && status.st_blocks * 512 <= status.st_size + 4096);
+}
+
+TEST(a_limit_on_file_size_ends_the_log) {
   CHECK(in_child([] {
     signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit = {3000, 3000};
-    setrlimit(RLIMIT_FSIZE, &limit);
-    const TemporaryFile file;
-    uint64_t bytes = 0;
-    const std::vector<Record> records = random_records(1000, true);
-    CHECK(write_log(file.path(), to_frames(records, 1), {.force = true}, &bytes) == "ERR_LOCKSTEP_LOG_WRITE");
-    const Reading reading = read_log(file.path());
-    CHECK(reading.code.empty() && reading.cut && reading.whole_bytes == bytes);
-    CHECK(std::equal(reading.records.begin(), reading.records.end(), records.begin()));
+    for (rlim_t most = 3300; most > 3000; most -= 7) {
+      const rlimit limit = {most, most};
+      CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+      const TemporaryFile file;
+      uint64_t bytes = 0;
+      const std::vector<Record> records = random_records(1000, true);
+      CHECK(write_log(file.path(), to_frames(records, 1), {.force = true}, &bytes) ==
+            "ERR_LOCKSTEP_LOG_WRITE");
+      const Reading reading = read_log(file.path());
+      CHECK(reading.code.empty() && reading.ended && reading.whole_bytes == bytes && bytes <= most);
+      CHECK(std::equal(reading.records.begin(), reading.records.end() - 1, records.begin()));
+      CHECK(reading.records.back() == Record(End{0, 0, EndReason::kFailed, 0}));
+    }
   }));
 }
 
