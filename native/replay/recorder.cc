@@ -129,6 +129,24 @@ Go Recorder::end(const End& end) {
   return Go::kOn;
 }
 
+bool Recorder::force_stop(Checkpoint* head) {
+  if (!parts_.watchdog) return false;
+  const std::optional<uint64_t> timer_due_us = parts_.watchdog->take_bite();
+  if (!timer_due_us) return false;
+  head->lsn = parts_.at.lsn + 1;
+  head->accesses = parts_.at.accesses;
+  head->access_hash = parts_.at.access_hash();
+  head->time_us = parts_.clock.sample(parts_.at.time_us);
+  // On a fixed course time passes only by what happens: the timer that is due is what happens next.
+  if (parts_.clock.is_fixed() && *timer_due_us != UINT64_MAX)
+    head->time_us = std::max(head->time_us, *timer_due_us);
+  return true;
+}
+
+void Recorder::stop_forced(std::vector<Checkpoint> parts) {
+  for (const Checkpoint& part : parts) append(part);
+}
+
 void Recorder::closed() {
   // To the other side this is a plain loss: an End would have it stop too, instead of going on.
   if (parts_.pair) parts_.pair->stop();

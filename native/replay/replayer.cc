@@ -32,6 +32,11 @@ void Replayer::diverge(const std::string& kind, const std::string& where, const 
   throw Diverged({parts_.at.lsn, kind, where, expected, actual, {before_.begin(), before_.end()}});
 }
 
+void Replayer::remember(std::string event) {
+  before_.push_back(std::move(event));
+  if (before_.size() > kEventsBefore) before_.pop_front();
+}
+
 Go Replayer::fetch() {
   if (left_log_) return Go::kLive;
   while (!record_) {
@@ -86,9 +91,13 @@ Go Replayer::next_at(const Access& access, Event* event) {
             "hash " + hex(parts_.at.access_hash()) + (access.write ? ", wrote " + hex(access.value) : ""));
       *event = std::move(*next);
       record_.reset();
-      before_.push_back(describe(*event));
-      if (before_.size() > kEventsBefore) before_.pop_front();
+      remember(describe(*event));
       return Go::kApply;
+    }
+    if (auto* checkpoint = std::get_if<Checkpoint>(&*record_)) {
+      if (checkpoint->accesses >= parts_.at.accesses) return Go::kOn;
+      diverge("access", "the forced stop " + std::to_string(checkpoint->lsn),
+              "after " + std::to_string(checkpoint->accesses) + " accesses", "one more access");
     }
     if (auto* progress = std::get_if<Progress>(&*record_)) {
       if (progress->lsn == parts_.at.lsn && progress->accesses >= parts_.at.accesses) return Go::kOn;
@@ -128,6 +137,26 @@ Go Replayer::applied(uint64_t lsn) {
   if (!end || (end->reason != EndReason::kClosed && end->reason != EndReason::kFailed)) return Go::kOn;
   recorded_end_ = *end;
   return Go::kStop;
+}
+
+// Looked for only where looking ahead costs no waiting: a primary forces no stops.
+bool Replayer::forced_stop(std::vector<Checkpoint>* parts) {
+  if (!parts_.can_peek) return false;
+  while (fetch() == Go::kOn) {
+    auto* part = std::get_if<Checkpoint>(&*record_);
+    if (!part || part->accesses > parts_.at.accesses) return false;
+    if (part->access_hash != parts_.at.access_hash())
+      diverge("access", "the forced stop " + std::to_string(part->lsn), "hash " + hex(part->access_hash),
+              "hash " + hex(parts_.at.access_hash()));
+    const bool last = part->last;
+    if (last)
+      remember("forced stop " + std::to_string(part->lsn) + " after " + std::to_string(part->accesses) +
+               " accesses");
+    parts->push_back(std::move(*part));
+    record_.reset();
+    if (last) return true;
+  }
+  return !parts->empty();  // cut in the middle of it
 }
 
 bool Replayer::digest_ahead() {

@@ -37,6 +37,9 @@ class Replayer : public Driver {
   bool digest_ahead() override;
   Go digest(const Digest& digest) override;
   Go end(const End& end) override;
+  bool forced_stop(std::vector<Checkpoint>* parts) override;
+  bool force_stop(Checkpoint*) override { return false; }
+  void stop_forced(std::vector<Checkpoint>) override {}
   void closed() override {}
 
   uint64_t digests_checked() const { return digests_checked_; }
@@ -49,6 +52,7 @@ class Replayer : public Driver {
   Go fetch();  // kOn: record_ holds the next one
   [[noreturn]] void diverge(const std::string& kind, const std::string& where, const std::string& expected,
                             const std::string& actual);
+  void remember(std::string event);
   void compare(const Digest& recorded, const Digest& actual);
   Parts parts_;
   std::optional<Record> record_;
