@@ -18,6 +18,10 @@ export interface MachineStats {
   exits: number;
   kicks: number;
   interrupts: number;
+  /** How often a program that computed was stopped because another of its threads, or a timer, was due. */
+  forcedStops: number;
+  /** The longest time the guest computed between two accesses. */
+  longestRunMs: number;
   dirtyPages: number;
   systemCalls: number;
   /** System calls answered ENOSYS because the guest kernel does not know them, by name. */
@@ -28,11 +32,12 @@ export interface MachineStats {
   digestsChecked: number;
   /** Console bytes that entered the machine. */
   inputBytes: number;
-  /** The log: size of its file, and of what this machine put into it; event, input and digest bytes before compression. */
+  /** The log: size of its file, and of what this machine put into it; event, input, digest and checkpoint (forced stop) bytes before compression. */
   logFileBytes: number;
   logFrames: number;
   logFrameBytes: number;
   logEventBytes: number;
   logInputBytes: number;
   logDigestBytes: number;
+  logCheckpointBytes: number;
 }

@@ -81,6 +81,8 @@ export interface NativeStats {
   events: number;
   digests: number;
   interrupts: number;
+  forcedStops: number;
+  longestRunMs: number;
   dirtyPages: number;
   accesses: number;
   lsn: number;
@@ -90,6 +92,7 @@ export interface NativeStats {
   logEventBytes: number;
   logInputBytes: number;
   logDigestBytes: number;
+  logCheckpointBytes: number;
   logFrameBytes: number;
   logFileBytes: number;
   digestsChecked: number;
@@ -183,12 +186,14 @@ export interface NativeRecordingInfo {
   imageSha256: string;
   events: number;
   digests: number;
+  checkpoints: number;
   takeovers: number;
   fileBytes: number;
   wholeBytes: number;
   eventBytes: number;
   inputBytes: number;
   digestBytes: number;
+  checkpointBytes: number;
   ending: 'ended' | 'cut';
   endReason: string;
   endStatus: number;

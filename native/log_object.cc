@@ -66,13 +66,25 @@ Napi::Object to_js(Napi::Env env, const Takeover& takeover) {
   return object;
 }
 
+Napi::Object to_js(Napi::Env env, const Checkpoint& checkpoint) {
+  Napi::Object object = Napi::Object::New(env);
+  object["type"] = "checkpoint";
+  object["lsn"] = Napi::Number::New(env, checkpoint.lsn);
+  object["accesses"] = Napi::Number::New(env, checkpoint.accesses);
+  object["timeUs"] = Napi::Number::New(env, checkpoint.time_us);
+  object["pages"] = Napi::Number::New(env, checkpoint.pages.size());
+  object["last"] = Napi::Boolean::New(env, checkpoint.last);
+  return object;
+}
+
 Napi::Object to_js(Napi::Env env, const Progress&) { return Napi::Object::New(env); }  // never in a file
 
 // What `lockstep log info` tells, gathered off the JavaScript thread.
 struct Summary {
   LogHeader header;
   FrameEncoder::Counts counts{};
-  uint64_t digests = 0, takeovers = 0, file_bytes = 0, whole_bytes = 0, first_us = 0, last_us = 0;
+  uint64_t digests = 0, takeovers = 0, checkpoints = 0, file_bytes = 0, whole_bytes = 0, first_us = 0,
+           last_us = 0;
   std::optional<End> end;
 };
 
@@ -89,6 +101,9 @@ Summary summarise(const std::string& path) {
         if (!summary.first_us) summary.first_us = *event->time_us;
         summary.last_us = *event->time_us;
       }
+    } else if (auto* checkpoint = std::get_if<Checkpoint>(&*record)) {
+      summary.checkpoints += checkpoint->last;
+      summary.last_us = checkpoint->time_us;
     } else if (std::holds_alternative<Digest>(*record)) {
       summary.digests++;
     } else if (std::holds_alternative<Takeover>(*record)) {
@@ -121,13 +136,15 @@ Napi::Object to_js(Napi::Env env, const Summary& s) {
     sha += pair;
   }
   object["imageSha256"] = sha;
-  set("events", s.counts.events);
+  set("events", s.counts.events + s.checkpoints);  // a forced stop is one, too
   set("digests", s.digests);
   set("takeovers", s.takeovers);
   set("fileBytes", s.file_bytes);
   set("wholeBytes", s.whole_bytes);
   set("eventBytes", s.counts.event_bytes);
   set("inputBytes", s.counts.input_bytes);
+  set("checkpoints", s.checkpoints);
+  set("checkpointBytes", s.counts.checkpoint_bytes);
   set("digestBytes", s.counts.digest_bytes);
   object["ending"] = s.end ? "ended" : "cut";
   object["endReason"] = s.end ? kReasons[static_cast<int>(s.end->reason) % 7] : "";

@@ -102,7 +102,7 @@ void Machine::build() {
   fd_world_ = std::make_unique<FdWorld>(stdout_.get(), stderr_.get(), control_, &inbox_);
   outputs_ = std::make_unique<Outputs>(*this);
   inputs_ = std::make_unique<Inputs>(inbox_, stdin_.get(), !program, control_);
-  run_loop_ = std::make_unique<RunLoop>(RunLoop::Parts{*vcpu_, *memory_, model_, options_.seed, program,
+  run_loop_ = std::make_unique<RunLoop>(RunLoop::Parts{*vm_, *vcpu_, *memory_, model_, options_.seed, program,
                                                        dirty_.get(), control_, schedule, tracked,
                                                        [this]() -> Driver& { return go_live(); }});
   built_ = true;
@@ -110,9 +110,15 @@ void Machine::build() {
 
 std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> encoder,
                                                  RecordingClock clock) {
+  // A shadow could not know that a stop is coming, and would have run past it: no stops in a pair.
+  if (!pair_ && image_.header.mode == static_cast<uint32_t>(StartMode::kProgram))
+    watchdog_ = std::make_unique<Watchdog>(
+        *memory_, [this] { return run_loop_->accesses_made(); },
+        [clock] { return clock.is_fixed() ? UINT64_MAX - 1 : clock.sample(0); }, [this] { vcpu_->kick(); });
   return std::make_unique<Recorder>(Recorder::Parts{
       run_loop_->progression(), *inputs_, control_, *outputs_, clock, std::move(encoder), log_.get(),
-      pair_.get(), [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); }});
+      pair_.get(), watchdog_.get(),
+      [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); }});
 }
 
 // The end of what was recorded: from here this machine faces the world itself. A shadow continues its log; a
@@ -186,6 +192,7 @@ void Machine::thread_main() {
   }
   ended_ = true;
   if (kicker.joinable()) kicker.join();
+  watchdog_.reset();
   // Whoever reads its output sees the end of it now, not only when the machine is closed.
   stdin_ = Fd();
   stdout_ = Fd();
@@ -201,9 +208,10 @@ void Machine::run() {
   Driver* driver;
   if (log_source_ || config_.mode == Mode::kShadow) {
     RecordSource& source = log_source_ ? *log_source_ : *pair_;
-    auto replayer = std::make_unique<Replayer>(
-        Replayer::Parts{run_loop_->progression(), source, log_source_ != nullptr, *outputs_, control_,
-                        *memory_, pair_.get(), config_.stop_at_event, config_.live_after_stop});
+    auto replayer = std::make_unique<Replayer>(Replayer::Parts{
+        run_loop_->progression(), source, log_source_ != nullptr, *outputs_, control_, *memory_, pair_.get(),
+        config_.stop_at_event, image_.header.mode == static_cast<uint32_t>(StartMode::kProgram),
+        config_.live_after_stop});
     std::lock_guard lock(parts_mutex_);
     replayer_ = std::move(replayer);
     driver = replayer_.get();

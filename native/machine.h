@@ -143,6 +143,7 @@ class Machine {
   mutable std::mutex pair_mutex_;
   mutable std::mutex parts_mutex_;  // log_, recorder_ and replayer_ come and go while stats() may look
   std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<Watchdog> watchdog_;  // of a recorder's machine
   std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<Tracer> tracer_;
   std::atomic<bool> live_{false}, ended_{false}, built_{false};

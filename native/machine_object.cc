@@ -230,6 +230,8 @@ Napi::Value MachineObject::stats(const Napi::CallbackInfo& info) {
   set("events", s.run.events);
   set("digests", s.run.digests);
   set("interrupts", s.run.interrupts);
+  set("forcedStops", s.run.forced_stops);
+  set("longestRunMs", s.run.longest_run_us / 1000.0);
   set("dirtyPages", s.run.dirty_pages);
   set("accesses", s.at.accesses_total);
   set("lsn", s.at.lsn);
@@ -239,6 +241,7 @@ Napi::Value MachineObject::stats(const Napi::CallbackInfo& info) {
   set("logEventBytes", s.log.event_bytes);
   set("logInputBytes", s.log.input_bytes);
   set("logDigestBytes", s.log.digest_bytes);
+  set("logCheckpointBytes", s.log.checkpoint_bytes);
   set("logFrameBytes", s.log.frame_bytes);
   set("logFileBytes", s.log_file_bytes);
   set("digestsChecked", s.digests_checked);

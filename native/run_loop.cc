@@ -61,7 +61,8 @@ RunLoop::Result RunLoop::run(Driver& driver) {
     // After a kick or a full dirty ring the guest stands anywhere: what is pending waits for the next
     // position.
     if (std::exchange(at_position_, false)) inject_pending();
-    handle(parts_.vcpu.run());
+    if (take_over_forced_stop()) continue;
+    handle(run_guest());
   }
   if (result_) {
     finish();
@@ -71,6 +72,16 @@ RunLoop::Result RunLoop::run(Driver& driver) {
   return {{0, 0, EndReason::kClosed, 0}, "", false};
 }
 
+Exit RunLoop::run_guest() {
+  if (!computes_since_us_) computes_since_us_ = monotonic_us();
+  Exit exit = parts_.vcpu.run();
+  if (std::holds_alternative<InterruptedExit>(exit) || std::holds_alternative<DirtyRingFullExit>(exit))
+    return exit;
+  counts_.longest_run_us =
+      std::max(counts_.longest_run_us, monotonic_us() - std::exchange(computes_since_us_, 0));
+  return exit;
+}
+
 void RunLoop::handle(const Exit& exit) {
   counts_.exits++;
   if (auto* io = std::get_if<PortExit>(&exit)) return port(*io);
@@ -78,6 +89,7 @@ void RunLoop::handle(const Exit& exit) {
     return access({Space::kMmio, mmio->address, mmio->size, mmio->write, 0}, mmio->data, true);
   if (std::holds_alternative<InterruptedExit>(exit)) {
     counts_.kicks++;
+    force_stop();
   } else if (std::holds_alternative<DirtyRingFullExit>(exit)) {
     parts_.dirty->harvest();
   } else if (std::holds_alternative<HaltExit>(exit)) {
@@ -123,6 +135,7 @@ void RunLoop::access(Access access, uint8_t* data, bool last) {
 
 void RunLoop::count(const Access& access) {
   at_position_ = true;
+  accesses_made_.fetch_add(1, std::memory_order_relaxed);
   at_.count(access);
   if (observer_) observer_(at_, access);
 }
@@ -222,6 +235,7 @@ Digest RunLoop::digest(bool with_memory, bool whole) {
   if (!with_memory) return digest;
   if (parts_.dirty) parts_.dirty->harvest();
   std::vector<uint64_t> pages = parts_.memory.take_dirty();
+  if (at_.accesses == 0) parts_.memory.forget_written();  // all of it before the last event
   counts_.dirty_pages += pages.size();
   memory_digest_.update(parts_.memory, pages, &digest.pages);
   if (whole || !parts_.dirty) {

@@ -2,6 +2,7 @@
 // what enters. The same loop records, replays and shadows.
 #pragma once
 
+#include <atomic>
 #include <optional>
 
 #include "device/board.h"
@@ -16,6 +17,8 @@ namespace lockstep {
 
 struct RunCounts {
   uint64_t exits = 0, kicks = 0, events = 0, digests = 0, interrupts = 0, dirty_pages = 0;
+  uint64_t forced_stops = 0, forced_pages = 0;
+  uint64_t longest_run_us = 0;  // of the guest, between two accesses
 };
 
 // Told of every access, when somebody traces.
@@ -24,6 +27,7 @@ using AccessObserver = std::function<void(const Progression&, const Access&)>;
 class RunLoop : public Sink {
  public:
   struct Parts {
+    KvmVm& vm;
     KvmVcpu& vcpu;
     GuestMemory& memory;
     const CpuModel& model;
@@ -52,6 +56,8 @@ class RunLoop : public Sink {
   Board& board() { return board_; }
   // Registers, devices and memory as they stand; `whole` rehashes all of memory.
   Digest digest(bool with_memory, bool whole);
+  // Goes up whenever the guest makes an access: who sees it stand still knows that the guest computes.
+  uint64_t accesses_made() const { return accesses_made_.load(std::memory_order_relaxed); }
   void stop_digests() { parts_.make_digests = false; }
   void set_dirty(DirtyTracker* dirty);
   void observe(AccessObserver observer) { observer_ = std::move(observer); }
@@ -73,6 +79,10 @@ class RunLoop : public Sink {
   void maybe_digest();
   void finish();
   void inject_pending();
+  Exit run_guest();
+  bool take_over_forced_stop();
+  void force_stop();
+  void go_on_from(const Checkpoint& head, const VcpuState& state);
   template <typename Ask>
   Go ask(Ask question);  // swaps the driver on kLive and asks again
 
@@ -86,9 +96,11 @@ class RunLoop : public Sink {
   std::array<StreamHash, kOutputChannels> channel_hashes_;
   std::vector<uint8_t> vectors_;  // raised, not yet injected
   std::optional<Result> result_;
-  bool entered_ = false;      // an event was applied at this position
-  bool at_position_ = false;  // the guest made an access since it was last entered
-  bool closing_ = false;      // it was the last one
+  bool entered_ = false;  // an event was applied at this position
+  std::atomic<uint64_t> accesses_made_{0};
+  uint64_t computes_since_us_ = 0;  // 0: it has just made an access
+  bool at_position_ = false;        // the guest made an access since it was last entered
+  bool closing_ = false;            // it was the last one
   bool stopped_ = false;
   RunCounts counts_;
   AccessObserver observer_;

@@ -12,7 +12,7 @@ async function print(text: string): Promise<void> {
 }
 
 function describe(info: RecordingInfo): string {
-  const { firstTimeUs, lastTimeUs, events } = info;
+  const { firstTimeUs, lastTimeUs, events, checkpoints } = info;
   const ending =
     info.ending === 'cut'
       ? 'cut off: no end was recorded'
@@ -20,7 +20,9 @@ function describe(info: RecordingInfo): string {
         ? 'failed: the log could not be written any further'
         : `${info.endReason}, status ${info.endStatus}`;
   const perEvent =
-    events > 0 ? `, ${(info.eventBytes / events).toFixed(1)} bytes each before compression` : '';
+    events > checkpoints
+      ? `, ${(info.eventBytes / (events - checkpoints)).toFixed(1)} bytes each before compression`
+      : '';
   const options = Object.entries(info.options)
     .filter(([key]) => key !== 'seed') // a secret: --json has it
     .map(([key, value]) => `  ${key.padEnd(16)} ${value}`);
@@ -28,6 +30,9 @@ function describe(info: RecordingInfo): string {
     `version       ${info.version}`,
     `events        ${events.toLocaleString('en-US')}${perEvent}`,
     `digests       ${info.digests.toLocaleString('en-US')} (${bytes(info.digestBytes)})`,
+    ...(info.checkpoints > 0
+      ? [`forced stops  ${info.checkpoints.toLocaleString('en-US')} (${bytes(info.checkpointBytes)})`]
+      : []),
     `takeovers     ${info.takeovers}`,
     `input         ${bytes(info.inputBytes)}`,
     `virtual time  ${firstTimeUs ? new Date(firstTimeUs / 1000).toISOString() : '-'}, ${((lastTimeUs - firstTimeUs) / 1e6).toFixed(3)} s`,

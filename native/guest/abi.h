@@ -124,11 +124,13 @@ struct ls_exchange {
     uint64_t exit_rip, exit_address; /* faults: where, and the address touched */
     uint8_t random[64];              /* monitor: fresh bytes after LS_PORT_RANDOM */
     struct ls_channel channel[LS_CHANNELS];
-    /* Read by the monitor at any time (forced stops; threads come later). */
+    /* Read by the monitor at any time. A program that computes for 20 ms while another thread could run, or
+     * a timer is due, gets a forced stop: time_ns is brought up to date, and vector 32 raised in the program,
+     * or, when the kernel is at work, `reschedule` set. */
     uint32_t runnable_threads; /* kernel: threads that could run beside the current one */
-    uint32_t reschedule;       /* monitor: switch at the next chance */
-    uint64_t timer_due_ns;     /* kernel: next timer, ~0: none */
-    char report[256];          /* kernel, before LS_PORT_EXIT: one sentence, NUL-terminated, or "" */
+    uint32_t reschedule;   /* monitor: a forced stop came; the kernel looks on its way out, and clears it */
+    uint64_t timer_due_ns; /* kernel: next timer, ~0: none */
+    char report[256];      /* kernel, before LS_PORT_EXIT: one sentence, NUL-terminated, or "" */
 };
 #define LS_EX_WAIT                                                                                           \
     1u                /* stand still until input on a channel with in_cap > 0, a hang-up not yet             \

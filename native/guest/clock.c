@@ -19,6 +19,13 @@ void clock_exchanged(bool with_time) {
     if (with_time) readings = 0;
 }
 
+void clock_if_stopped(void) {
+    if (!port->reschedule) return;
+    port->reschedule = 0;
+    clock_exchanged(true);
+    timer_check();
+}
+
 uint64_t clock_now_still(void) { return now_ns; }
 
 uint64_t clock_now(void) {
@@ -31,9 +38,12 @@ uint64_t clock_since_boot(void) { return clock_now() - port->boot_time_ns; }
 /* ---- timers: they fire at exchanges, the only places where time really moves ------------- */
 uint64_t timer_due(void) { return timer_at; }
 
+/* The monitor reads it at any time: a program that computes past it is stopped. */
+static void timer_set(uint64_t at) { port->timer_due_ns = timer_at = at; }
+
 void timer_check(void) {
     if (now_ns < timer_at) return;
-    timer_at = timer_interval ? max_u64(timer_at + timer_interval, now_ns + 1) : NEVER;
+    timer_set(timer_interval ? max_u64(timer_at + timer_interval, now_ns + 1) : NEVER);
     signal_raise(SIGALRM, SI_KERNEL);
 }
 
@@ -54,7 +64,7 @@ long sys_setitimer(int which, uint64_t new, uint64_t old) {
     uint64_t in = (uint64_t)value.it_value.tv_sec * NS_PER_SECOND + (uint64_t)value.it_value.tv_usec * 1000;
     timer_interval =
         (uint64_t)value.it_interval.tv_sec * NS_PER_SECOND + (uint64_t)value.it_interval.tv_usec * 1000;
-    timer_at = in ? clock_now() + in : NEVER;
+    timer_set(in ? clock_now() + in : NEVER);
     return 0;
 }
 
@@ -69,7 +79,7 @@ long sys_getitimer(int which, uint64_t to) {
 long sys_alarm(unsigned seconds) {
     uint64_t left = (timer_left() + NS_PER_SECOND - 1) / NS_PER_SECOND;
     timer_interval = 0;
-    timer_at = seconds ? clock_now() + seconds * NS_PER_SECOND : NEVER;
+    timer_set(seconds ? clock_now() + seconds * NS_PER_SECOND : NEVER);
     return (long)left;
 }
 

@@ -165,6 +165,7 @@ uint64_t clock_now(void);       /* CLOCK_REALTIME; a step later at every reading
 uint64_t clock_now_still(void); /* without the step, for the kernel's own stamps */
 uint64_t clock_since_boot(void);
 void clock_exchanged(bool with_time);
+void clock_if_stopped(void); /* a forced stop inside the kernel left its flag: see what is due */
 uint64_t timer_due(void);
 void timer_check(void);
 bool ns_from_timespec(uint64_t address, uint64_t *ns); /* false: EFAULT or EINVAL */

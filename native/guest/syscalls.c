@@ -87,6 +87,7 @@ bool system_call(struct frame *frame) {
                            : not_implemented();
     frame->rax = (uint64_t)result;
     exchange_if_overdue();
+    clock_if_stopped();
     bool changed = frame->vector != FRAME_SYSCALL;
     bool interrupted = result == -ERESTARTSYS || result == -ERESTARTNOHAND;
     if (interrupted || signals.pending || signals.restore_mask) changed |= signal_deliver(frame);

@@ -21,12 +21,19 @@ static int signal_of(uint64_t vector, int *code) {
     }
 }
 
+/* The monitor stopped a program that computes, because something is due. It brought the time along. */
+static void forced_stop(struct frame *frame) {
+    clock_exchanged(true);
+    timer_check();
+    signal_deliver(frame);
+}
+
 /* Called by fault_entry for every exception and interrupt at CPL 3. */
 void fault(struct frame *frame);
 void fault(struct frame *frame) {
     int signal, code;
     uint64_t address = 0;
-    if (frame->vector >= 32) return; /* an interrupt carries no work of its own yet */
+    if (frame->vector >= 32) return forced_stop(frame);
     if (frame->vector == 14) {
         address = frame->address;
         signal = space_fault(address, frame->error, from_kernel(frame), &code);

@@ -14,6 +14,7 @@ namespace {
 // SYSENTER, SYSCALL, segment bases, PAT, EFER. Not the TSC: nothing in the guest may read it.
 constexpr uint32_t kStateMsrs[] = {0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084,
                                    0xc0000102, 0x174,      0x175,      0x176,      0x277};
+static_assert(std::size(kStateMsrs) == KvmVcpu::kStateMsrCount);
 
 int kick_signal() { return SIGRTMAX - 2; }
 

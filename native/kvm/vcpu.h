@@ -6,6 +6,7 @@
 
 #include <array>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "kvm/exit.h"
@@ -25,8 +26,14 @@ struct VcpuState {
   std::vector<uint64_t> msrs;  // in the order of kStateMsrs
 };
 
+// As they stand in a checkpoint: KVM's own structures, which are its ABI. decode throws Failure
+// ERR_LOCKSTEP_LOG_DAMAGED when the bytes are no such state.
+std::vector<uint8_t> encode_vcpu_state(const VcpuState& state);
+VcpuState decode_vcpu_state(std::span<const uint8_t> bytes);
+
 class KvmVcpu {
  public:
+  static constexpr size_t kStateMsrCount = 10;
   explicit KvmVcpu(const KvmVm& vm);
   ~KvmVcpu();
   KvmVcpu(const KvmVcpu&) = delete;
@@ -51,6 +58,9 @@ class KvmVcpu {
   }
   bool interrupt_flag() const { return run_->if_flag; }
   void inject(uint8_t vector);
+  // The guest stands between two instructions with nothing half delivered: as of `state`, an interrupt may
+  // enter.
+  static bool can_interrupt(const VcpuState& state);
 
   VcpuState state() const;
   void set_state(const VcpuState& state);

@@ -79,6 +79,26 @@ enum class EndReason : uint8_t {
   kFailed = 6
 };
 
+struct PageBytes {
+  uint64_t page = 0;  // guest frame number
+  Bytes bytes;        // kPageBytes of them
+  bool operator==(const PageBytes&) const = default;
+};
+
+// A forced stop: the guest computed for long without an access while another of its threads, or a timer, was
+// due. The recorder stopped it anywhere, and what enters here is the very state it stood in: a replayer
+// takes it over instead of computing up to it. An event like others, with an LSN; large ones come in parts.
+struct Checkpoint {
+  uint64_t lsn = 0;
+  uint64_t accesses = 0;  // since the previous event
+  uint16_t access_hash = 0;
+  uint64_t time_us = 0;          // virtual time after it
+  bool last = true;              // false: more parts of the same checkpoint follow, and only then it counts
+  Bytes vcpu;                    // KvmVcpu's state, in the last part
+  std::vector<PageBytes> pages;  // a superset of those written since the previous event
+  bool operator==(const Checkpoint&) const = default;
+};
+
 // The log was closed on purpose. A log without one was cut.
 struct End {
   uint64_t accesses = 0;  // since the last event
@@ -103,8 +123,7 @@ struct Progress {
   bool operator==(const Progress&) const = default;
 };
 
-// Kinds of record as they stand in the log; 6 (checkpoint delta) and 7 (branch count) are
-// reserved for forced stops.
-using Record = std::variant<Event, Digest, End, Takeover, Progress>;
+// Kinds of record as they stand in the log; 7 is reserved for a forced stop given by a branch count.
+using Record = std::variant<Event, Digest, End, Takeover, Progress, Checkpoint>;
 
 }  // namespace lockstep

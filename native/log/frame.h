@@ -24,7 +24,7 @@ class FrameEncoder {
   // Closes the frame: its bytes, or an empty vector when nothing is pending.
   Bytes take();
   struct Counts {
-    uint64_t frames, events, event_bytes, input_bytes, digest_bytes, frame_bytes;
+    uint64_t frames, events, event_bytes, input_bytes, digest_bytes, checkpoint_bytes, frame_bytes;
   };
   Counts counts() const;  // for `stats`: all before compression but frame_bytes
 

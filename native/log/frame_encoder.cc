@@ -60,6 +60,8 @@ void FrameEncoder::append(const Record& record) {
     s.counts.events++;
     s.counts.event_bytes += s.pending.size() - before;
     for (const Input& input : event->inputs) s.counts.input_bytes += input.bytes.size();
+  } else if (std::holds_alternative<Checkpoint>(record)) {
+    s.counts.checkpoint_bytes += s.pending.size() - before;
   } else {
     s.counts.digest_bytes += s.pending.size() - before;
   }

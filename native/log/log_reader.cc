@@ -153,8 +153,10 @@ LogRepair repair_log(const std::string& path) {
   LogFileReader reader(path);
   uint64_t events = 0;
   try {
-    while (const std::optional<Record> record = reader.next())
-      events += std::holds_alternative<Event>(*record);
+    while (const std::optional<Record> record = reader.next()) {
+      const auto* checkpoint = std::get_if<Checkpoint>(&*record);
+      events += std::holds_alternative<Event>(*record) || (checkpoint && checkpoint->last);
+    }
   } catch (const Failure& failure) {
     if (failure.code != "ERR_LOCKSTEP_LOG_DAMAGED") throw;
   }

@@ -21,8 +21,8 @@
 
 namespace lockstep {
 
-// 1 is the event, which needs no tag; 6 (checkpoint delta) and 7 (branch count) are reserved.
-constexpr uint8_t kDigestTag = 0x82, kEndTag = 0x83, kTakeoverTag = 0x84;
+// 1 is the event, which needs no tag; 7 (branch count) is reserved.
+constexpr uint8_t kDigestTag = 0x82, kEndTag = 0x83, kTakeoverTag = 0x84, kCheckpointTag = 0x86;
 
 // What records are written as a difference to. The encoder's and the decoder's run in step.
 struct DeltaState {
@@ -57,6 +57,8 @@ constexpr size_t kInputMemory = sizeof(Input) + 32;
 constexpr uint8_t kInputKinds = 7;
 constexpr size_t kUsualLength[kInputKinds] = {1, 0, 0, 1, 4, 1, 1};
 constexpr size_t kRegisterValuesMax = 255;
+constexpr size_t kPageBytesLogged = 4096;  // a guest's page; the log knows nothing of guest memory
+constexpr size_t kVcpuBytesMax = 64 * 1024;
 
 // Bits of a digest's second byte.
 enum DigestFlags : uint8_t { kHasMemory = 1, kIsWhole = 2, kHasRegisters = 4, kHasPages = 8 };

@@ -135,6 +135,38 @@ Takeover decode_takeover(Cursor& cursor, const DeltaState& state) {
   return takeover;
 }
 
+Checkpoint decode_checkpoint(Cursor& cursor, DeltaState& state, size_t& memory) {
+  Checkpoint checkpoint;
+  const uint8_t last = cursor.byte();
+  if (last > 1) cursor.fail("a checkpoint has unknown flags");
+  checkpoint.last = last;
+  checkpoint.lsn = state.lsn + 1;
+  checkpoint.accesses = cursor.varint();
+  checkpoint.access_hash = static_cast<uint16_t>(cursor.fixed(2));
+  checkpoint.time_us = state.time_us + unzigzag(cursor.varint());
+  const uint64_t vcpu_bytes = cursor.varint();
+  if (vcpu_bytes > kVcpuBytesMax || vcpu_bytes > memory) cursor.fail("a checkpoint of too large a vCPU");
+  if (!cursor.good()) return checkpoint;
+  const std::span<const uint8_t> vcpu = cursor.bytes(vcpu_bytes);
+  checkpoint.vcpu.assign(vcpu.begin(), vcpu.end());
+  memory -= vcpu_bytes;
+  const uint64_t count = cursor.varint();
+  if (count > cursor.left() / kPageBytesLogged || count * (kPageBytesLogged + kInputMemory) > memory)
+    cursor.fail("a checkpoint has a wrong number of pages");
+  if (!cursor.good()) return checkpoint;
+  memory -= count * (kPageBytesLogged + kInputMemory);
+  uint64_t previous = 0;
+  for (uint64_t i = 0; i < count && cursor.good(); i++) {
+    previous += cursor.varint();
+    const std::span<const uint8_t> bytes = cursor.bytes(kPageBytesLogged);
+    checkpoint.pages.push_back({previous, Bytes(bytes.begin(), bytes.end())});
+  }
+  if (!checkpoint.last) return checkpoint;
+  state.lsn = checkpoint.lsn;
+  state.time_us = checkpoint.time_us;
+  return checkpoint;
+}
+
 }  // namespace
 
 Record decode_record(Cursor& cursor, DeltaState& state, size_t& memory) {
@@ -153,6 +185,7 @@ Record decode_record(Cursor& cursor, DeltaState& state, size_t& memory) {
     case kDigestTag: return decode_digest(cursor, state, memory);
     case kEndTag: return decode_end(cursor, state);
     case kTakeoverTag: return decode_takeover(cursor, state);
+    case kCheckpointTag: return decode_checkpoint(cursor, state, memory);
   }
   cursor.fail("a record is of an unknown kind");
   return {};

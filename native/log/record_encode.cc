@@ -125,6 +125,30 @@ void encode_takeover(const Takeover& takeover, DeltaState& state, Bytes& out) {
   put_varint(out, takeover.generation);
 }
 
+void encode_checkpoint(const Checkpoint& checkpoint, DeltaState& state, Bytes& out) {
+  require(checkpoint.lsn == state.lsn + 1,
+          "checkpoint " + std::to_string(checkpoint.lsn) + " after event " + std::to_string(state.lsn));
+  require(checkpoint.vcpu.size() <= kVcpuBytesMax, "a checkpoint of too large a vCPU");
+  out.push_back(kCheckpointTag);
+  out.push_back(checkpoint.last);
+  put_varint(out, checkpoint.accesses);
+  put_fixed(out, checkpoint.access_hash, 2);
+  put_varint(out, zigzag(checkpoint.time_us - state.time_us));
+  put_varint(out, checkpoint.vcpu.size());
+  out.insert(out.end(), checkpoint.vcpu.begin(), checkpoint.vcpu.end());
+  put_varint(out, checkpoint.pages.size());
+  uint64_t previous = 0;
+  for (const PageBytes& page : checkpoint.pages) {
+    require(page.bytes.size() == kPageBytesLogged, "a page of another size");
+    put_varint(out, page.page - previous);
+    out.insert(out.end(), page.bytes.begin(), page.bytes.end());
+    previous = page.page;
+  }
+  if (!checkpoint.last) return;
+  state.lsn = checkpoint.lsn;
+  state.time_us = checkpoint.time_us;
+}
+
 }  // namespace
 
 void encode_record(const Record& record, DeltaState& state, Bytes& out) {
@@ -133,6 +157,8 @@ void encode_record(const Record& record, DeltaState& state, Bytes& out) {
   if (const auto* digest = std::get_if<Digest>(&record)) return encode_digest(*digest, state, out);
   if (const auto* end = std::get_if<End>(&record)) return encode_end(*end, state, out);
   if (const auto* takeover = std::get_if<Takeover>(&record)) return encode_takeover(*takeover, state, out);
+  if (const auto* checkpoint = std::get_if<Checkpoint>(&record))
+    return encode_checkpoint(*checkpoint, state, out);
   require(false, "progress goes over the link only");
 }
 
@@ -146,6 +172,9 @@ RecordSize size_bound(const Record& record) {
   } else if (const auto* digest = std::get_if<Digest>(&record)) {
     size.bytes += kOutputChannels * 18 + digest->register_values.size() * 10 + digest->pages.size() * 14;
     size.memory += digest->register_values.size() * 8 + digest->pages.size() * sizeof(PageHash);
+  } else if (const auto* checkpoint = std::get_if<Checkpoint>(&record)) {
+    size.bytes += checkpoint->vcpu.size() + checkpoint->pages.size() * (kPageBytesLogged + 10);
+    size.memory += checkpoint->vcpu.size() + checkpoint->pages.size() * (kPageBytesLogged + kInputMemory);
   }
   return size;
 }

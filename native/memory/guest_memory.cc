@@ -10,7 +10,8 @@ namespace {
 constexpr uint64_t kHugeBytes = 2 << 20;
 }
 
-GuestMemory::GuestMemory(uint64_t bytes) : bytes_(bytes), dirty_bits_((bytes / kPageBytes + 63) / 64) {
+GuestMemory::GuestMemory(uint64_t bytes)
+    : bytes_(bytes), dirty_(bytes / kPageBytes), written_(bytes / kPageBytes) {
   // A huge page's worth more than needed, so that the start can be aligned to one.
   void* map =
       mmap(nullptr, bytes + kHugeBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -47,16 +48,25 @@ bool GuestMemory::write(uint64_t gpa, std::span<const uint8_t> data) {
 
 void GuestMemory::mark(uint64_t page) {
   if (watcher_) watcher_->push_back(page);
-  uint64_t bit = 1ull << (page % 64);
-  if (page >= pages() || (dirty_bits_[page / 64] & bit)) return;
-  dirty_bits_[page / 64] |= bit;
-  dirty_.push_back(page);
+  if (page >= pages()) return;
+  dirty_.add(page);
+  written_.add(page);
 }
 
-std::vector<uint64_t> GuestMemory::take_dirty() {
-  for (uint64_t page : dirty_) dirty_bits_[page / 64] = 0;
+std::vector<uint64_t> GuestMemory::take_dirty() { return dirty_.take(); }
+std::vector<uint64_t> GuestMemory::take_written() { return written_.take(); }
+
+void GuestMemory::PageSet::add(uint64_t page) {
+  const uint64_t bit = 1ull << (page % 64);
+  if (bits_[page / 64] & bit) return;
+  bits_[page / 64] |= bit;
+  pages_.push_back(page);
+}
+
+std::vector<uint64_t> GuestMemory::PageSet::take() {
+  for (uint64_t page : pages_) bits_[page / 64] = 0;
   std::vector<uint64_t> result;
-  result.swap(dirty_);
+  result.swap(pages_);
   std::sort(result.begin(), result.end());
   return result;
 }

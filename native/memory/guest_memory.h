@@ -41,14 +41,26 @@ class GuestMemory {
   // Pages written by the monitor or reported dirty since the last take_dirty(), each once.
   void mark(uint64_t page);
   std::vector<uint64_t> take_dirty();  // ascending
+  // The same for checkpoints: those since the last take_written() or forget_written().
+  std::vector<uint64_t> take_written();
+  void forget_written() { written_.take(); }
   // Also hands every marked page to a watcher (repeats included); null: no longer.
   void watch(std::vector<uint64_t>* watcher) { watcher_ = watcher; }
 
  private:
   uint8_t* host_ = nullptr;
   uint64_t bytes_ = 0;
-  std::vector<uint64_t> dirty_bits_;
-  std::vector<uint64_t> dirty_;
+  // Page numbers, each once.
+  class PageSet {
+   public:
+    explicit PageSet(uint64_t pages) : bits_((pages + 63) / 64) {}
+    void add(uint64_t page);
+    std::vector<uint64_t> take();  // ascending
+
+   private:
+    std::vector<uint64_t> bits_, pages_;
+  };
+  PageSet dirty_, written_;
   std::vector<uint64_t>* watcher_ = nullptr;
 };
 

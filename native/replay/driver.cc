@@ -28,4 +28,10 @@ void Progression::apply(const Event& event) {
   }
 }
 
+void Progression::apply(const Checkpoint& checkpoint) {
+  lsn = checkpoint.lsn;
+  accesses = 0;
+  time_us = checkpoint.time_us;
+}
+
 }  // namespace lockstep

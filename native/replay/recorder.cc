@@ -16,8 +16,6 @@ uint64_t clock_us(clockid_t id) {
 }
 }  // namespace
 
-uint64_t monotonic_us() { return clock_us(CLOCK_MONOTONIC); }
-
 RecordingClock RecordingClock::following_host(uint64_t start_us) {
   RecordingClock clock;
   clock.start_us_ = start_us ? start_us : clock_us(CLOCK_REALTIME);
@@ -132,6 +130,24 @@ Go Recorder::end(const End& end) {
   append(end);
   flush();
   return Go::kOn;
+}
+
+bool Recorder::force_stop(Checkpoint* head) {
+  if (!parts_.watchdog) return false;
+  const std::optional<uint64_t> timer_due_us = parts_.watchdog->take_bite();
+  if (!timer_due_us) return false;
+  head->lsn = parts_.at.lsn + 1;
+  head->accesses = parts_.at.accesses;
+  head->access_hash = parts_.at.access_hash();
+  head->time_us = parts_.clock.sample(parts_.at.time_us);
+  // On a fixed course time passes only by what happens: the timer that is due is what happens next.
+  if (parts_.clock.is_fixed() && *timer_due_us != UINT64_MAX)
+    head->time_us = std::max(head->time_us, *timer_due_us);
+  return true;
+}
+
+void Recorder::stop_forced(std::vector<Checkpoint> parts) {
+  for (const Checkpoint& part : parts) append(part);
 }
 
 void Recorder::closed() {

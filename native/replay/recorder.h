@@ -7,6 +7,7 @@
 #include "log/log_file.h"
 #include "replay/driver.h"
 #include "replay/inputs.h"
+#include "replay/watchdog.h"
 #include "replay/world.h"
 
 namespace lockstep {
@@ -27,8 +28,6 @@ class RecordingClock {
   uint64_t start_us_ = 0, host_start_us_ = 0;
 };
 
-uint64_t monotonic_us();
-
 class Recorder : public Driver {
  public:
   struct Parts {
@@ -40,6 +39,8 @@ class Recorder : public Driver {
     std::unique_ptr<FrameEncoder> encoder;  // null: nothing is logged
     LogFileWriter* log = nullptr;
     Pair* pair = nullptr;
+    // Tells when the guest has computed for too long; null: it may compute for ever.
+    Watchdog* watchdog = nullptr;
     // The log file failed but the pair goes on without it.
     std::function<void(const Failure&)> log_failed;
   };
@@ -52,6 +53,9 @@ class Recorder : public Driver {
   bool digest_ahead() override { return false; }
   Go digest(const Digest& digest) override;
   Go end(const End& end) override;
+  bool forced_stop(std::vector<Checkpoint>*) override { return false; }
+  bool force_stop(Checkpoint* head) override;
+  void stop_forced(std::vector<Checkpoint> parts) override;
   void closed() override;
   // The shadow carries on: marks the place in its log.
   void took_over(uint64_t generation);

@@ -33,6 +33,11 @@ void Replayer::diverge(const std::string& kind, const std::string& where, const 
   throw Diverged({parts_.at.lsn, kind, where, expected, actual, {before_.begin(), before_.end()}});
 }
 
+void Replayer::remember(std::string event) {
+  before_.push_back(std::move(event));
+  if (before_.size() > kEventsBefore) before_.pop_front();
+}
+
 Go Replayer::fetch() {
   if (left_log_) return Go::kLive;
   while (!record_) {
@@ -69,9 +74,16 @@ Go Replayer::boot(Event* event) {
 // A log that was cut does not say how far the guest came after its last event, and what it printed there may
 // have left the machine. So it runs on to the first access that must have brought an event. Nothing that left
 // is missing then: an event is in the log before any output behind it leaves. But what is printed here may
-// never have left. A guest that does not come to such an access is not waited for for ever.
+// never have left. A guest that does not come to such an access is not waited for for ever; one that would
+// have got a forced stop, no longer than until that.
 void Replayer::run_past_log() {
   past_log_ = true;
+  if (parts_.has_exchange) {
+    const uint64_t from_us = parts_.at.time_us - monotonic_us();
+    watchdog_ = std::make_unique<Watchdog>(
+        parts_.memory, [&at = parts_.at] { return __atomic_load_n(&at.accesses_total, __ATOMIC_RELAXED); },
+        [from_us] { return from_us + monotonic_us(); }, [&control = parts_.control] { control.stop(); });
+  }
   patience_ = std::jthread([&control = parts_.control](std::stop_token over) {
     std::mutex mutex;
     std::condition_variable_any never;
@@ -79,6 +91,11 @@ void Replayer::run_past_log() {
     never.wait_for(lock, over, kPastLog, [] { return false; });
     if (!over.stop_requested()) control.stop();
   });
+}
+
+void Replayer::stop_waiting() {
+  patience_.request_stop();
+  watchdog_.reset();
 }
 
 Go Replayer::past_log(const Want& want) {
@@ -112,9 +129,13 @@ Go Replayer::next_at(const Access& access, Event* event) {
             "hash " + hex(parts_.at.access_hash()) + (access.write ? ", wrote " + hex(access.value) : ""));
       *event = std::move(*next);
       record_.reset();
-      before_.push_back(describe(*event));
-      if (before_.size() > kEventsBefore) before_.pop_front();
+      remember(describe(*event));
       return Go::kApply;
+    }
+    if (auto* checkpoint = std::get_if<Checkpoint>(&*record_)) {
+      if (checkpoint->accesses >= parts_.at.accesses) return Go::kOn;
+      diverge("access", "the forced stop " + std::to_string(checkpoint->lsn),
+              "after " + std::to_string(checkpoint->accesses) + " accesses", "one more access");
     }
     if (auto* progress = std::get_if<Progress>(&*record_)) {
       if (progress->lsn == parts_.at.lsn && progress->accesses >= parts_.at.accesses) return Go::kOn;
@@ -160,6 +181,26 @@ bool Replayer::stops_at(const End& end) {
     diverge("access", "the end", "hash " + hex(end.access_hash), "hash " + hex(parts_.at.access_hash()));
   recorded_end_ = end;
   return true;
+}
+
+// Looked for only where looking ahead costs no waiting: a primary forces no stops.
+bool Replayer::forced_stop(std::vector<Checkpoint>* parts) {
+  if (!parts_.can_peek) return false;
+  while (fetch() == Go::kOn) {
+    auto* part = std::get_if<Checkpoint>(&*record_);
+    if (!part || part->accesses > parts_.at.accesses) return false;
+    if (part->access_hash != parts_.at.access_hash())
+      diverge("access", "the forced stop " + std::to_string(part->lsn), "hash " + hex(part->access_hash),
+              "hash " + hex(parts_.at.access_hash()));
+    const bool last = part->last;
+    if (last)
+      remember("forced stop " + std::to_string(part->lsn) + " after " + std::to_string(part->accesses) +
+               " accesses");
+    parts->push_back(std::move(*part));
+    record_.reset();
+    if (last) return true;
+  }
+  return !parts->empty();  // cut in the middle of it
 }
 
 bool Replayer::digest_ahead() {
@@ -218,7 +259,7 @@ void Replayer::compare(const Digest& recorded, const Digest& actual) {
 }
 
 Go Replayer::end(const End& actual) {
-  patience_.request_stop();
+  stop_waiting();
   if (Go go = fetch(); go != Go::kOn) return go;
   auto* recorded = std::get_if<End>(&*record_);
   if (!recorded) diverge("end", "the end", "another record", "the machine ended");

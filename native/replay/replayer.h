@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -13,6 +14,7 @@
 #include "replay/divergence.h"
 #include "replay/driver.h"
 #include "replay/record_source.h"
+#include "replay/watchdog.h"
 #include "replay/world.h"
 
 namespace lockstep {
@@ -29,6 +31,7 @@ class Replayer : public Driver {
     const GuestMemory& memory;
     Pair* pair = nullptr;
     uint64_t stop_at_event = 0;
+    bool has_exchange = false;     // the guest kernel runs in the machine
     bool live_after_stop = false;  // leave the log there: what is asked of the guest then, it answers
   };
   explicit Replayer(Parts parts) : parts_(std::move(parts)) {}
@@ -40,7 +43,10 @@ class Replayer : public Driver {
   bool digest_ahead() override;
   Go digest(const Digest& digest) override;
   Go end(const End& end) override;
-  void closed() override { patience_.request_stop(); }
+  bool forced_stop(std::vector<Checkpoint>* parts) override;
+  bool force_stop(Checkpoint*) override { return false; }
+  void stop_forced(std::vector<Checkpoint>) override {}
+  void closed() override { stop_waiting(); }
 
   uint64_t digests_checked() const { return digests_checked_; }
   const std::optional<Digest>& final_digest() const { return final_digest_; }
@@ -52,11 +58,13 @@ class Replayer : public Driver {
  private:
   Go next_at(const Access& access, Event* event);
   void run_past_log();
+  void stop_waiting();
   Go past_log(const Want& want);
   bool stops_at(const End& end);
   Go fetch();  // kOn: record_ holds the next one
   [[noreturn]] void diverge(const std::string& kind, const std::string& where, const std::string& expected,
                             const std::string& actual);
+  void remember(std::string event);
   void compare(const Digest& recorded, const Digest& actual);
   Parts parts_;
   std::optional<Record> record_;
@@ -68,6 +76,7 @@ class Replayer : public Driver {
   std::optional<End> recorded_end_;
   bool past_log_ = false;
   std::jthread patience_;
+  std::unique_ptr<Watchdog> watchdog_;
 };
 
 }  // namespace lockstep

@@ -61,6 +61,16 @@ inline std::vector<Record> random_records(size_t count, bool ended) {
     const uint64_t kind = below(20);
     if (kind == 0) {
       records.push_back(random_digest(lsn));
+    } else if (kind == 2) {
+      for (const bool last : {false, true}) {
+        Checkpoint part{lsn + 1, any_size_number(), static_cast<uint16_t>(below(65536)), time_us, last, {},
+                        {}};
+        if (last) part.vcpu = random_bytes(below(9000), false);
+        for (uint64_t i = below(4), page = 0; i > 0; i--)
+          part.pages.push_back({page += 1 + below(99999), random_bytes(4096, true)});
+        records.push_back(part);
+      }
+      lsn++;
     } else if (kind == 1) {
       records.push_back(Takeover{lsn, any_size_number()});
     } else {

@@ -1,0 +1,67 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { Recording } from '../lib/index.js';
+import { printedRandom, run, scratch } from './helpers/command.js';
+import { ourProcessors, recordWorkload, replayOn, whatIsWrong } from './helpers/replays.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'lockstep-forced-'));
+const ticks = join(directory, 'ticks');
+const source = new URL('./fixtures/guest/ticks.c', import.meta.url).pathname;
+
+test.before(() => {
+  execFileSync('g++', ['-x', 'c', '-O2', '-static', '-o', ticks, source]);
+});
+test.after.always(() => rmSync(directory, { recursive: true, force: true }));
+
+test.serial('a program that only computes gets its timer signals, and replays exactly', async (t) => {
+  const random = printedRandom(t);
+  const here = scratch(t);
+  const log = join(here, 'x.log');
+  const recorded = await recordWorkload({ name: 'ticks', argv: [ticks] }, log, random);
+  t.is(recorded.stdout.toString(), '20 ticks\n');
+  t.is(recorded.status, 0);
+
+  const { info } = await Recording.open(log);
+  t.true(info.checkpoints >= 20, `${info.checkpoints} forced stops`);
+  t.true(info.checkpointBytes > 0);
+
+  const jobs = Array.from({ length: 6 }, (_, index) => ({
+    log,
+    stdout: join(here, `${index}.out`),
+    kicks: { perSecond: random.pick([0, 200, 2000]), seed: random.between(0, 2 ** 31) },
+  }));
+  const cores = ourProcessors();
+  const reports = await Promise.all([
+    replayOn(cores[0] as number, jobs.slice(0, 3)),
+    replayOn(cores.at(-1) as number, jobs.slice(3)),
+  ]);
+  t.is(reports.flat().length, jobs.length);
+  for (const report of reports.flat())
+    t.is(whatIsWrong(report, recorded), undefined, JSON.stringify(report.kicks));
+});
+
+test.serial('a log that is cut in the middle of forced stops replays up to a whole event', async (t) => {
+  const random = printedRandom(t);
+  const here = scratch(t);
+  const log = join(here, 'x.log');
+  const recorded = await run(['record', '--quiet', '--digest-every', '1', '--log', log, '--', ticks]);
+  t.is(recorded.status, 0, recorded.stderr);
+  const whole = readFileSync(log);
+  const { info } = await Recording.open(log);
+  const image = whole.length - info.wholeBytes;
+  t.is(image, 0);
+  for (let turn = 0; turn < 12; turn++) {
+    // The second half: the header and its image take about the first.
+    const bytes = random.between(Math.floor(whole.length * 0.75), whole.length - 1);
+    const cut = join(here, 'cut.log');
+    writeFileSync(cut, whole.subarray(0, bytes));
+    const replayed = await run(['replay', '--json', cut]);
+    t.is(replayed.status, 0, `cut at ${bytes}: ${replayed.stderr}`);
+    const report = JSON.parse(replayed.stdout.toString());
+    t.is(report.divergence, null);
+    t.true(report.events <= info.events);
+  }
+});
