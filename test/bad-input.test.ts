@@ -155,6 +155,29 @@ test.serial('so does a limit on the size of files', async (t) => {
   await checkFull(t, await shell(limited), log);
 });
 
+test.serial('a protected primary whose log finds no room says so and goes on', async (t) => {
+  const directory = scratch(t);
+  const outcome = await shell(`
+    cd '${directory}'; head -c 600000 /dev/urandom > in
+    "$0" "$1" shadow --link unix:link --arbiter file:arb --console unix:s --log s.log & shadow=$!
+    prlimit --fsize=1250000 "$0" "$1" primary --link unix:link --arbiter file:arb --console unix:p --log p.log \\
+      -- busybox cat & primary=$!
+    while [ ! -S p ] || [ ! -S s ]; do sleep 0.05; done
+    "$0" "$1" console unix:p unix:s < in > out; echo "console $?" >&2
+    wait $primary; echo "primary $?" >&2; wait $shadow; echo "shadow $?" >&2`);
+  for (const side of ['console', 'primary', 'shadow']) t.true(outcome.stderr.includes(`${side} 0\n`), side);
+  t.regex(outcome.stderr, /cannot write p\.log: File too large/);
+  t.true(readFileSync(join(directory, 'out')).equals(readFileSync(join(directory, 'in'))), outcome.stderr);
+  for (const [log, endReason] of [
+    ['p.log', 'failed'],
+    ['s.log', 'exited'],
+  ] as const) {
+    const path = join(directory, log);
+    t.like((await Recording.open(path)).info, { ending: 'ended', endReason });
+    t.is((await run(['replay', '--quiet', path])).status, 0);
+  }
+});
+
 test.serial('a guest that faults', async (t) => {
   const directory = scratch(t);
   const log = join(directory, 'x.log');
