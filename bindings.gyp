@@ -125,6 +125,7 @@
       'native/test/machine_test.cc',
       'native/test/main.cc',
       'native/test/net_machine_test.cc',
+      'native/test/nic_test.cc',
       'native/test/virtio_net_test.cc',
     ],
 
