@@ -23,6 +23,14 @@ export type ErrorCode =
   | 'ERR_LOCKSTEP_SYSTEM'
   /** The addon is not built, or was built for another Node. */
   | 'ERR_LOCKSTEP_NOT_BUILT'
+  /** This user may not make or take the network interface. */
+  | 'ERR_LOCKSTEP_NET_PERMISSION'
+  /** The host has no /dev/net/tun. */
+  | 'ERR_LOCKSTEP_NO_TUN'
+  /** Another process has the network interface, or the socket. */
+  | 'ERR_LOCKSTEP_NET_BUSY'
+  /** The network interface or socket cannot be set up. */
+  | 'ERR_LOCKSTEP_NET'
   // Programs and images
   /** The program was found neither on PATH nor as a path. */
   | 'ERR_LOCKSTEP_PROGRAM_NOT_FOUND'

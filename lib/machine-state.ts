@@ -32,6 +32,13 @@ export interface MachineStats {
   digestsChecked: number;
   /** Console bytes that entered the machine. */
   inputBytes: number;
+  /** Ethernet frames that entered and left the machine. Dropped: by the card, or by the host's side of it. */
+  netFramesIn: number;
+  netBytesIn: number;
+  netDroppedIn: number;
+  netFramesOut: number;
+  netBytesOut: number;
+  netDroppedOut: number;
   /** The log: size of its file, and of what this machine put into it; event, input, digest and checkpoint (forced stop) bytes before compression. */
   logFileBytes: number;
   logFrames: number;

@@ -45,6 +45,18 @@ export interface NativeConfig {
   ttyFlags?: number;
   rows?: number;
   columns?: number;
+  /** The network card. Addresses are numbers: 10.0.2.15 is 0x0a00020f. */
+  net?: {
+    mac: Uint8Array;
+    ip: number;
+    netmask: number;
+    gateway: number;
+    mtu: number;
+    /** Its back end: an interface ('' makes up a name), or a socket's path with the other side's; or neither. */
+    tap?: string;
+    path?: string;
+    peer?: string;
+  };
   /** Host descriptors the machine's channels are joined to; the machine takes duplicates. -1: none. */
   stdin?: number;
   stdout?: number;
@@ -96,6 +108,12 @@ export interface NativeStats {
   logFrameBytes: number;
   logFileBytes: number;
   digestsChecked: number;
+  netFramesIn: number;
+  netBytesIn: number;
+  netDroppedIn: number;
+  netFramesOut: number;
+  netBytesOut: number;
+  netDroppedOut: number;
   systemCalls: number;
   /** By call number: how often a call was answered ENOSYS. */
   unknownSyscalls: Record<string, number>;

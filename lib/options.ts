@@ -4,6 +4,7 @@ import { LockstepError } from './errors.js';
 import { checkMemory } from './image/image-file.js';
 import type { Image } from './image.js';
 import type { NativeConfig } from './native.js';
+import { type NetOptions, netConfig } from './net-options.js';
 
 /**
  * What a channel of the machine is joined to: a Node stream, this process's own descriptor, another
@@ -34,6 +35,8 @@ export interface MachineOptions {
   /** The terminal's size. Default 24 x 80. */
   rows?: number;
   columns?: number;
+  /** Give the machine a network card. Default: none. */
+  net?: NetOptions;
   /** @internal Test aid: kicks the vCPU at random moments. */
   kicks?: { perSecond: number; seed: number };
 }
@@ -87,11 +90,13 @@ export function machineConfig(image: Image, options: MachineOptions): Omit<Nativ
   positive('columns', columns, 65535);
   const timeUs = time ? time.getTime() * 1000 : 0;
   if (Number.isNaN(timeUs) || timeUs < 0) throw invalid('time is no date from 1970 on');
+  const seed = seedBytes(options.seed);
   return {
     image: image.bytes,
     memoryBytes: memoryMiB === undefined ? undefined : memoryMiB * MIB,
     cpuModel,
-    seed: seedBytes(options.seed),
+    seed,
+    net: options.net && netConfig(options.net, seed, invalid),
     fixedTimeUs: time ? timeUs : undefined,
     ttyFlags: (tty.stdin ? 1 : 0) | (tty.stdout ? 2 : 0) | (tty.stderr ? 4 : 0),
     rows,

@@ -73,6 +73,23 @@ void set_idt(GuestMemory& memory, const ls_kernel_header& kernel) {
   }
 }
 
+void map_register_page(GuestMemory& memory, uint64_t tables, uint64_t base, uint64_t gpa) {
+  uint64_t pdpt = tables + kPageBytes, table = pdpt + kPageBytes + (gpa >> 30) * kPageBytes;
+  memory.store(tables + 8 * (base >> 39 & 511), pdpt | kTable);
+  memory.store(pdpt + 8 * (gpa >> 30), table | kTable);
+  memory.store(table + 8 * (gpa >> 21 & 511), (gpa & ~(kHugeBytes - 1)) | kTable | kHuge);
+}
+
+void describe_net(const NetOptions& net, GuestMemory& memory, ls_boot& boot) {
+  boot.net_mmio_gpa = net_mmio_gpa(memory.bytes());
+  std::copy(net.mac.begin(), net.mac.end(), boot.mac);
+  boot.mtu = net.mtu;
+  boot.ip = net.ip;
+  boot.netmask = net.netmask;
+  boot.gateway = net.gateway;
+  map_register_page(memory, LS_GPA_TABLES, LS_DIRECT_MAP, boot.net_mmio_gpa);
+}
+
 void boot_program(const CpuModel& model, const BootOptions& options, GuestMemory& memory, KvmVcpu& vcpu) {
   ls_kernel_header kernel{};
   ls_boot boot{};
@@ -90,9 +107,9 @@ void boot_program(const CpuModel& model, const BootOptions& options, GuestMemory
   boot.rows = options.rows;
   boot.columns = options.columns;
   std::copy(options.random.begin(), options.random.end(), boot.random);
-  memory.store(LS_GPA_BOOT, boot);
-
   map_huge(memory, LS_GPA_TABLES, LS_DIRECT_MAP, memory.bytes());
+  if (options.net) describe_net(*options.net, memory, boot);
+  memory.store(LS_GPA_BOOT, boot);
   set_flat_gdt(memory, LS_GPA_GDT);
   uint32_t tss_limit = set_tss(memory);
   set_idt(memory, kernel);
@@ -164,6 +181,11 @@ void boot_real(const Image& image, KvmVcpu& vcpu) {
 }
 
 }  // namespace
+
+uint64_t net_mmio_gpa(uint64_t memory_bytes) {
+  constexpr uint64_t kUsual = 0xd0000000;
+  return std::max(kUsual, memory_bytes);
+}
 
 void boot_image(const Image& image, const CpuModel& model, const BootOptions& options, GuestMemory& memory,
                 KvmVcpu& vcpu) {

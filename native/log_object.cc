@@ -8,7 +8,7 @@ namespace lockstep {
 
 namespace {
 
-const char* const kKinds[] = {"data", "eof", "hangup", "signal", "window", "serial", "interrupt"};
+const char* const kKinds[] = {"data", "eof", "hangup", "signal", "window", "serial", "interrupt", "packet"};
 const char* const kReasons[] = {"exited", "signal", "panic", "halted", "shutdown", "closed", "failed"};
 
 Napi::Object to_js(Napi::Env env, const Event& event) {
@@ -21,7 +21,7 @@ Napi::Object to_js(Napi::Env env, const Event& event) {
   for (uint32_t i = 0; i < event.inputs.size(); i++) {
     const Input& input = event.inputs[i];
     Napi::Object item = Napi::Object::New(env);
-    item["kind"] = kKinds[static_cast<int>(input.kind) % 7];
+    item["kind"] = kKinds[static_cast<int>(input.kind) % 8];
     item["channel"] = Napi::Number::New(env, input.channel);
     item["bytes"] = lockstep::to_js(env, std::span<const uint8_t>(input.bytes));
     inputs[i] = item;

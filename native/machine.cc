@@ -8,6 +8,7 @@
 #include <random>
 
 #include "guest/abi.h"
+#include "net/frame.h"
 
 namespace lockstep {
 
@@ -33,6 +34,10 @@ class Machine::Outputs : public World {
       return true;
     }
     if (machine_.pair_) return machine_.pair_->output(channel, lsn, bytes);
+    if (channel == kNetworkChannel) {
+      send_frames(machine_.nic_.get(), bytes);
+      return true;
+    }
     return machine_.fd_world_->output(channel, lsn, bytes);
   }
 
@@ -72,7 +77,8 @@ void Machine::check_memory() const {
   constexpr uint64_t kUnit = 2 << 20;
   // The page tables of the guest kernel's direct map have one page for each GiB, and end where the kernel
   // begins.
-  constexpr uint64_t kMax = ((LS_GPA_KERNEL - LS_GPA_TABLES) / kPageBytes - 2) << 30;
+  constexpr uint64_t kMapped = ((LS_GPA_KERNEL - LS_GPA_TABLES) / kPageBytes - 2) << 30;
+  const uint64_t kMax = kMapped - (options_.net ? 1ull << 30 : 0);  // the network card may come behind it
   uint64_t bytes = options_.memory_bytes;
   if (bytes < kUnit || bytes % kUnit || bytes > kMax)
     throw Failure("ERR_LOCKSTEP_MEMORY",
@@ -91,8 +97,10 @@ void Machine::build() {
   vcpu_ = std::make_unique<KvmVcpu>(*vm_);
   if (tracked) dirty_ = std::make_unique<DirtyTracker>(*vm_, *vcpu_, *memory_, dirty_ring_);
   bool program = image_.header.mode == static_cast<uint32_t>(StartMode::kProgram);
-  boot_image(image_, model_, {options_.tty_flags, options_.rows, options_.columns, options_.seed}, *memory_,
-             *vcpu_);
+  boot_image(image_, model_,
+             {options_.tty_flags, options_.rows, options_.columns, options_.seed,
+              options_.net ? &*options_.net : nullptr},
+             *memory_, *vcpu_);
 
   DigestSchedule schedule;
   if (options_.digest_every) {
@@ -101,9 +109,14 @@ void Machine::build() {
   }
   fd_world_ = std::make_unique<FdWorld>(stdout_.get(), stderr_.get(), control_, &inbox_);
   outputs_ = std::make_unique<Outputs>(*this);
-  inputs_ = std::make_unique<Inputs>(inbox_, stdin_.get(), !program, control_);
+  std::optional<VirtioNetConfig> net;
+  if (options_.net)
+    net =
+        VirtioNetConfig{net_mmio_gpa(options_.memory_bytes), options_.net->mac, options_.net->mtu, !program};
+  inputs_ = std::make_unique<Inputs>(inbox_, stdin_.get(), !program, nic_.get(),
+                                     net ? frame_bytes_max(net->mtu) : 0, control_);
   run_loop_ = std::make_unique<RunLoop>(RunLoop::Parts{*vm_, *vcpu_, *memory_, model_, options_.seed, program,
-                                                       dirty_.get(), control_, schedule, tracked,
+                                                       net, dirty_.get(), control_, schedule, tracked,
                                                        [this]() -> Driver& { return go_live(); }});
   built_ = true;
 }
@@ -131,6 +144,9 @@ Driver& Machine::go_live() {
     std::lock_guard lock(parts_mutex_);
     recorder_ = std::move(recorder);
   }
+  if (pair_ && options_.net && !nic_)
+    listener_.on_warning("ERR_LOCKSTEP_NET",
+                         "this side's network card is joined to nothing: what it sends is lost");
   if (pair_)
     recorder_->took_over(pair_->status().generation);
   else
@@ -344,6 +360,11 @@ Machine::Stats Machine::stats() const {
   if (!built_) return stats;
   stats.run = run_loop_->counts();
   stats.at = run_loop_->progression();
+  if (const VirtioNet* net = run_loop_->board().net()) stats.net = net->counts();
+  if (nic_) {
+    stats.net.dropped_in += nic_->lost_in;
+    stats.net.dropped_out += nic_->lost_out;
+  }
   {
     std::lock_guard lock(parts_mutex_);
     if (recorder_) stats.log = recorder_->counts();

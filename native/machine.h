@@ -17,6 +17,7 @@
 #include "link/pair.h"
 #include "log/log_file.h"
 #include "machine_options.h"
+#include "net/nic.h"
 #include "replay/divergence.h"
 #include "replay/recorder.h"
 #include "replay/replayer.h"
@@ -31,6 +32,7 @@ struct MachineConfig {
   Mode mode = Mode::kRun;
   Bytes image;                                        // kRun, kRecord, kPrimary
   MachineOptions options;                             // likewise; cpu_model holds a level or ""
+  NicConfig nic;                                      // likewise; kNone: a card that is joined to nothing
   int stdin_fd = -1, stdout_fd = -1, stderr_fd = -1;  // duplicated
   std::string log;                                    // written, or read by kReplay; "" none
   LogFileOptions log_options;
@@ -121,6 +123,7 @@ class Machine {
   Inbox inbox_;
   ControlPort control_port_{inbox_};
   Fd stdin_, stdout_, stderr_;
+  std::unique_ptr<Nic> nic_;  // before the pair, whose thread sends through it
 
   Bytes image_bytes_;
   Image image_;
@@ -155,6 +158,7 @@ struct Machine::Stats {
   RunCounts run;
   Progression at;
   FrameEncoder::Counts log;
+  NetCounts net;  // what the host lost counts as dropped
   uint64_t log_file_bytes = 0, digests_checked = 0, system_calls = 0;
   std::vector<std::pair<uint32_t, uint32_t>> unknown_calls;  // number, times
 };

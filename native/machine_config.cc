@@ -1,5 +1,7 @@
 #include "machine_config.h"
 
+#include <arpa/inet.h>
+
 #include <map>
 
 #include "napi_common.h"
@@ -43,6 +45,23 @@ PairOptions parse_pair(const Fields& fields, MachineConfig* config) {
   return pair;
 }
 
+NetOptions parse_net(const Fields& fields, NicConfig* nic) {
+  NetOptions net;
+  Bytes mac = to_bytes(fields.value("mac"));
+  std::copy_n(mac.begin(), std::min(mac.size(), net.mac.size()), net.mac.begin());
+  // Numbers here, as they are read aloud: 10.0.2.15 is 0x0a00020f.
+  net.ip = htonl(static_cast<uint32_t>(fields.number("ip", 0)));
+  net.netmask = htonl(static_cast<uint32_t>(fields.number("netmask", 0)));
+  net.gateway = htonl(static_cast<uint32_t>(fields.number("gateway", 0)));
+  net.mtu = fields.number("mtu", net.mtu);
+  if (fields.has("path")) {
+    *nic = {NicConfig::Kind::kUnix, "", fields.text("path"), fields.text("peer")};
+  } else if (fields.has("tap")) {
+    *nic = {NicConfig::Kind::kTap, fields.text("tap"), "", ""};
+  }
+  return net;
+}
+
 }  // namespace
 
 std::shared_ptr<Arbiter> make_arbiter(const std::string& text) {
@@ -74,6 +93,8 @@ MachineConfig parse_machine_config(Napi::Object object) {
   config.options.rows = fields.number("rows", 0);
   config.options.columns = fields.number("columns", 0);
   config.options.host = fields.text("host");
+  if (fields.has("net"))
+    config.options.net = parse_net(Fields(fields.value("net").As<Napi::Object>()), &config.nic);
   config.stdin_fd = fields.number("stdin", -1);
   config.stdout_fd = fields.number("stdout", -1);
   config.stderr_fd = fields.number("stderr", -1);

@@ -245,6 +245,12 @@ Napi::Value MachineObject::stats(const Napi::CallbackInfo& info) {
   set("logFrameBytes", s.log.frame_bytes);
   set("logFileBytes", s.log_file_bytes);
   set("digestsChecked", s.digests_checked);
+  set("netFramesIn", s.net.frames_in);
+  set("netBytesIn", s.net.bytes_in);
+  set("netDroppedIn", s.net.dropped_in);
+  set("netFramesOut", s.net.frames_out);
+  set("netBytesOut", s.net.bytes_out);
+  set("netDroppedOut", s.net.dropped_out);
   set("systemCalls", s.system_calls);
   Napi::Object unknown = Napi::Object::New(env);
   for (auto [number, times] : s.unknown_calls)

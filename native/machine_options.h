@@ -4,9 +4,19 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace lockstep {
+
+constexpr uint16_t kMtuMax = 9000;
+
+// The network card's identity. Addresses in network byte order.
+struct NetOptions {
+  std::array<uint8_t, 6> mac{};
+  uint32_t ip = 0, netmask = 0, gateway = 0;
+  uint16_t mtu = 1500;
+};
 
 struct MachineOptions {
   uint64_t memory_bytes = 0;
@@ -16,6 +26,7 @@ struct MachineOptions {
   uint64_t digest_every = 0;   // 0: the default schedule
   uint32_t tty_flags = 0;
   uint16_t rows = 0, columns = 0;
+  std::optional<NetOptions> net;
   std::string host;  // for people: back end and vendor
 
   std::string serialise() const;

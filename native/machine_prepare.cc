@@ -32,6 +32,7 @@ void Machine::prepare_origin() {
   model_ = CpuModel::build(options_.cpu_model);
   options_.cpu_model = model_.serialise();
   if (!options_.memory_bytes) options_.memory_bytes = image_.header.memory_bytes;
+  if (options_.net) nic_ = open_nic(config_.nic, *options_.net);
   build();
   if (config_.mode == Mode::kRun) return;
   LogHeader header;
@@ -43,6 +44,9 @@ void Machine::prepare_origin() {
   if (!config_.log.empty()) log_ = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
   if (config_.mode != Mode::kPrimary) return;
   PairOptions pair = config_.pair;
+  pair.send_frames = [this](std::span<const uint8_t> stream) {
+    return lockstep::send_frames(nic_.get(), stream);
+  };
   pair_ = Pair::primary(pair, std::move(encoded), inbox_, [this](const PairEvent& e) {
     if (e.notice == PairNotice::kFenced) control_.stop();
     listener_.on_pair(e);

@@ -12,7 +12,7 @@ constexpr uint64_t kShutdownAddress = 1;  // a HLT has 0
 
 RunLoop::RunLoop(Parts parts)
     : parts_(std::move(parts)),
-      board_(*this, parts_.memory, parts_.model, parts_.seed, parts_.has_exchange),
+      board_(*this, parts_.memory, parts_.model, parts_.seed, parts_.has_exchange, parts_.net),
       memory_digest_(parts_.memory.pages()),
       schedule_(parts_.schedule) {}
 

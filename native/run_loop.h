@@ -33,6 +33,7 @@ class RunLoop : public Sink {
     const CpuModel& model;
     std::span<const uint8_t, 32> seed;
     bool has_exchange;
+    std::optional<VirtioNetConfig> net;
     DirtyTracker* dirty;  // null: digests hash all of memory
     Control& control;
     DigestSchedule schedule;

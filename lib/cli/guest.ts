@@ -14,6 +14,12 @@ export async function guestImage(program: string[], flags: GuestFlags, terminal:
   return Image.fromProgram({ argv: program, files, env, cwd, memoryMiB, patch, leave, terminal });
 }
 
+function netOptions({ net, ip, gateway, mac }: GuestFlags): MachineOptions['net'] {
+  const stray = Object.entries({ ip, gateway, mac }).find(([, value]) => value !== undefined);
+  if (!net && stray) throw invalid(`--${stray[0]} needs --net`, 'Say what the card is joined to: --net tap.');
+  return net && { ...net, ip, gateway, mac };
+}
+
 /** The machine's options, with the terminal of this process where it has one. */
 export function machineOptions(flags: GuestFlags): MachineOptions {
   const { stdin, stdout, stderr } = process;
@@ -22,6 +28,7 @@ export function machineOptions(flags: GuestFlags): MachineOptions {
     cpuModel: flags.cpu,
     seed: flags.seed,
     time: flags.time,
+    net: netOptions(flags),
     tty: { stdin: stdin.isTTY, stdout: stdout.isTTY, stderr: stderr.isTTY },
     rows: stdout.rows || undefined,
     columns: stdout.columns || undefined,

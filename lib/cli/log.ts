@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { describePacket } from '../packet.js';
 import { Recording, type RecordingEvent, type RecordingInfo } from '../recording.js';
 import { bytes, count, say } from './report.js';
 
@@ -60,9 +61,10 @@ function line({ type, ...rest }: RecordingEvent): string {
   if (type === 'event') {
     const inputs = rest.inputs as { kind: string; channel: number; bytes: Uint8Array }[];
     const time = rest.timeUs === undefined ? '' : ` ${new Date(Number(rest.timeUs) / 1000).toISOString()}`;
-    const what = inputs.map(
-      ({ kind, channel, bytes }) => ` ${kind}[${channel}]${bytes.length > 0 ? ` ${shown(bytes)}` : ''}`,
-    );
+    const what = inputs.map(({ kind, channel, bytes }) => {
+      if (kind === 'packet') return ` packet[${describePacket(bytes)}]`;
+      return ` ${kind}[${channel}]${bytes.length > 0 ? ` ${shown(bytes)}` : ''}`;
+    });
     return `${String(rest.lsn).padStart(8)} +${rest.accesses}${time}${what.join('')}`;
   }
   const fields = Object.entries(rest).filter(([, value]) => typeof value !== 'object');

@@ -14,6 +14,10 @@ export interface GuestFlags {
   time?: Date;
   cpu?: string;
   control?: string;
+  net?: { tap?: string | true; unix?: string };
+  ip?: string;
+  gateway?: string;
+  mac?: string;
 }
 
 /** What addLogOptions() defines. */
@@ -72,6 +76,14 @@ export function environment(text: string, before: Record<string, string>): Recor
   return value === undefined ? before : { ...before, [name]: value };
 }
 
+/** tap, tap:NAME or unix:PATH[,PEER]. */
+export function network(text: string): NonNullable<GuestFlags['net']> {
+  if (text === 'tap') return { tap: true };
+  if (text.startsWith('tap:')) return { tap: text.slice(4) };
+  if (text.startsWith('unix:')) return { unix: text.slice(5) };
+  throw new InvalidArgumentError('Not tap, tap:NAME or unix:PATH[,PEER].');
+}
+
 function repeatable<T>(
   flags: string,
   description: string,
@@ -96,6 +108,13 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .option('--seed <n>', 'where all randomness comes from (default: the host)', whole)
     .option('--time <iso>', 'virtual time at boot; the host clock is then never read', date)
     .option('--cpu <model>', 'CPU the guest sees: x86-64-v2 or x86-64-v3 (default: the highest here)')
+    .option('--net <where>', 'a network card, joined to tap[:NAME] or unix:PATH[,PEER]', network)
+    .option('--ip <address/prefix>', "the card's address (default: 10.0.2.15/24)")
+    .option(
+      '--gateway <address>',
+      'the way out, and the host on a new TAP (default: the second of its network)',
+    )
+    .option('--mac <address>', "the card's hardware address (default: made from the seed)")
     .option('--control <socket>', 'listen here for `lockstep cp`');
 }
 

@@ -93,6 +93,14 @@ export function closingLine(stats: MachineStats): string {
       count(stats.digests, 'digest'),
     );
   }
+  const { netFramesIn, netFramesOut, netDroppedIn, netDroppedOut } = stats;
+  if (netFramesIn + netFramesOut > 0) {
+    const dropped = netDroppedIn + netDroppedOut;
+    parts.push(
+      `network ${count(netFramesIn, 'frame')} in, ${count(netFramesOut, 'frame')} out` +
+        (dropped > 0 ? `, ${dropped} dropped` : ''),
+    );
+  }
   const unknown = Object.entries(stats.unknownSyscalls).map(([name, times]) => `${name} (${times})`);
   if (unknown.length > 0) parts.push(`unknown system calls: ${unknown.join(', ')}`);
   return parts.join(', ');

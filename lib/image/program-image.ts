@@ -15,7 +15,7 @@ import { describeSite, type SiteOptions } from './sites.js';
 
 const PAGE = 4096;
 const MIB = 1024 * 1024;
-/** sizeof(struct ls_boot) */
+/** What of struct ls_boot the packer fills, and the seed; the rest is the monitor's. */
 const BOOT_BYTES = 112;
 
 /** Set in every guest unless `env` says otherwise. LD_BIND_NOW: lazy binding executes XSAVE. */

@@ -11,7 +11,7 @@ bool owns(uint64_t port) {
 }  // namespace
 
 Board::Board(Sink& sink, GuestMemory& memory, const CpuModel& model, std::span<const uint8_t, 32> seed,
-             bool has_exchange)
+             bool has_exchange, const std::optional<VirtioNetConfig>& net)
     : sink_(sink),
       has_exchange_(has_exchange),
       clock_(sink),
@@ -19,9 +19,12 @@ Board::Board(Sink& sink, GuestMemory& memory, const CpuModel& model, std::span<c
       serial_(sink),
       power_(sink),
       exchange_(sink, memory, random_),
-      traps_(model, clock_, random_) {}
+      traps_(model, clock_, random_) {
+  if (net) net_.emplace(sink, memory, *net);
+}
 
 Device* Board::find(const Access& access) {
+  if (access.space == Space::kMmio) return net_ && net_->owns(access.address) ? &*net_ : nullptr;
   if (access.space != Space::kPort) return nullptr;
   uint64_t port = access.address;
   if (has_exchange_) return port >= LS_PORT_EXCHANGE && port <= LS_PORT_RANDOM ? &exchange_ : nullptr;
@@ -33,7 +36,10 @@ Device* Board::find(const Access& access) {
 }
 
 void Board::write(const Access& access) {
-  if (Device* device = find(access)) device->write(access);
+  Device* device = find(access);
+  // The exit that the guest kernel makes anyway serves its network card too, its last one included.
+  if (net_ && device == &exchange_) net_->transmit();
+  if (device) device->write(access);
 }
 
 // An address where nothing is reads as all ones, as on a real bus.
@@ -45,6 +51,8 @@ uint64_t Board::read(const Access& access) {
 Want Board::want(const Access& access) {
   Want want;
   if (Device* device = find(access)) want = device->want(access);
+  if (net_ && (!has_exchange_ || (access.space == Space::kPort && access.address == LS_PORT_EXCHANGE)))
+    want.packets = net_->room();
   if (access.space == Space::kPort && Traps::is_trap(access.address))
     want.time = Traps::wants_time(access.address);
   if (access.space == Space::kHalt) {
@@ -68,6 +76,8 @@ void Board::apply(const Event& event) {
     if (input.kind == InputKind::kInterrupt) {
       if (!has_exchange_ && !input.bytes.empty())
         sink_.raise(input.bytes[0]);  // our kernel has no use for one
+    } else if (input.kind == InputKind::kPacket) {
+      if (net_) net_->input(input);
     } else if (has_exchange_) {
       exchange_.input(input);
     } else {
@@ -83,6 +93,7 @@ Bytes Board::save() const {
   serial_.save(out);
   exchange_.save(out);
   traps_.save(out);
+  if (net_) net_->save(out);
   return out.bytes();
 }
 
@@ -93,6 +104,7 @@ void Board::restore(std::span<const uint8_t> state) {
   serial_.restore(in);
   exchange_.restore(in);
   traps_.restore(in);
+  if (net_) net_->restore(in);
 }
 
 }  // namespace lockstep

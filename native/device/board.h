@@ -1,6 +1,7 @@
 // All devices of a machine and who answers which address. One board serves recording and replaying.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "device/clock.h"
@@ -9,6 +10,7 @@
 #include "device/random.h"
 #include "device/serial.h"
 #include "device/traps.h"
+#include "device/virtio_net.h"
 
 namespace lockstep {
 
@@ -16,7 +18,7 @@ class Board {
  public:
   // `has_exchange`: the guest is our kernel; a bare guest has the other devices only.
   Board(Sink& sink, GuestMemory& memory, const CpuModel& model, std::span<const uint8_t, 32> seed,
-        bool has_exchange);
+        bool has_exchange, const std::optional<VirtioNetConfig>& net);
 
   void write(const Access& access);
   uint64_t read(const Access& access);
@@ -24,6 +26,7 @@ class Board {
   void apply(const Event& event);  // time first, then inputs in order
   Traps& traps() { return traps_; }
   const Exchange& exchange() const { return exchange_; }
+  const VirtioNet* net() const { return net_ ? &*net_ : nullptr; }
 
   Bytes save() const;
   void restore(std::span<const uint8_t> state);
@@ -38,6 +41,7 @@ class Board {
   Power power_;
   Exchange exchange_;
   Traps traps_;
+  std::optional<VirtioNet> net_;
 };
 
 }  // namespace lockstep

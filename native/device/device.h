@@ -31,6 +31,7 @@ struct Want {
   bool signals = false;            // signals, window sizes and hang-ups can be taken
   bool bare = false;               // interrupts can be taken
   uint32_t serial = 0;             // bytes the 16550 can take
+  uint32_t packets = 0;            // frames the network card has buffers for
 };
 
 // The outside, as a device sees it.

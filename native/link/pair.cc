@@ -155,7 +155,18 @@ void PairImpl::commit_input() {
   }
 }
 
+// A frame counts as released when the host has it: a network may lose it, and its protocols know that.
+void PairImpl::pump_network() {
+  if (!role_live_ || is_over()) return;
+  const uint64_t start = ledger_.start(kNetworkChannel);
+  const auto stream = ledger_.ready(kNetworkChannel, start, SIZE_MAX);
+  if (stream.empty()) return;
+  ledger_.drop(kNetworkChannel,
+               start + (options_.send_frames ? options_.send_frames(stream) : stream.size()));
+}
+
 void PairImpl::pump_console() {
+  pump_network();
   // The loop must wait for a client that takes no more, and it alone may call the listener.
   bool needs_loop = console_->pump();
   if (awaiting_first_output_ && console_->first_output_sent()) {

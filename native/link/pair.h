@@ -32,6 +32,9 @@ struct PairOptions {
   uint64_t lag_bytes_max = 16u << 20;  // log bytes received but not yet executed by the shadow: slow down
   std::function<bool()> cancelled;     // shadow: asked while it connects; true gives up (null: never)
   size_t output_bytes_max = 1u << 20;  // uncommitted or unread output: the guest stands still
+  // Released network output, on any thread; how much of it was whole frames. Null: this side has no network,
+  // and what leaves is lost, as on a wire that leads nowhere.
+  std::function<size_t(std::span<const uint8_t>)> send_frames;
   InputKind console_input = InputKind::kData;  // kSerial for a bare guest: its console is a 16550
 };
 

@@ -21,6 +21,7 @@ enum class InputKind : uint8_t {
   kWindow = 4,     // bytes = rows, columns as two little-endian uint16
   kSerial = 5,     // bytes for the 16550 of a bare guest
   kInterrupt = 6,  // bytes = {vector}: raised in the machine at this position
+  kPacket = 7,     // one Ethernet frame for the network card; channel 0
 };
 
 struct Input {
@@ -52,7 +53,8 @@ struct ChannelPosition {
   bool operator==(const ChannelPosition&) const = default;
 };
 
-constexpr size_t kOutputChannels = 5;  // LS_CHANNELS, then the 16550
+constexpr size_t kOutputChannels = 6;  // LS_CHANNELS, then the 16550, then the network
+constexpr uint8_t kNetworkChannel = 5;
 
 // What the machine is, taken right after the event `lsn` was applied, or `accesses` later when the machine
 // ended.

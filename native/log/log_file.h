@@ -10,7 +10,7 @@
 
 namespace lockstep {
 
-constexpr uint32_t kLogVersion = 1;
+constexpr uint32_t kLogVersion = 2;
 
 struct LogHeader {
   uint32_t version = kLogVersion;

@@ -9,7 +9,8 @@
 //     byte holds length - 2 (bits 0-2) and the five bits that continue a time of kind 1 or 2; 3: a list
 //   An input of a list is a byte below 0x80, length - 1 of data on channel 0, the last of its list; or a byte
 //     with 0x80, more follow (bit 6), kind (3-5), channel (1-2; 3: the next byte), length is the usual one
-//     for its kind (0) or comes as a varint. Then its bytes.
+//     for its kind (0) or comes as a varint. Then its bytes. A packet has no channel, and three more bits of
+//     its length there: 0-6 with the low eight in the next byte; 7, a varint of what exceeds 0x700.
 // So a key at a terminal costs 6-7 bytes and its event 8-9 with a frame's checksum: LSN and framing are
 // free, and the budget of 1.1 x input + 8 bytes per event holds even when every event is its own frame.
 //
@@ -54,8 +55,9 @@ void skip_event(Cursor& cursor);
 constexpr size_t kRecordMemory = sizeof(Record);
 constexpr size_t kInputMemory = sizeof(Input) + 32;
 
-constexpr uint8_t kInputKinds = 7;
-constexpr size_t kUsualLength[kInputKinds] = {1, 0, 0, 1, 4, 1, 1};
+constexpr uint8_t kInputKinds = 8;
+constexpr size_t kUsualLength[kInputKinds] = {1, 0, 0, 1, 4, 1, 1, 0};
+constexpr size_t kLongPacket = 0x700;
 constexpr size_t kRegisterValuesMax = 255;
 constexpr size_t kPageBytesLogged = 4096;  // a guest's page; the log knows nothing of guest memory
 constexpr size_t kVcpuBytesMax = 64 * 1024;

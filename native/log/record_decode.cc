@@ -13,11 +13,16 @@ void decode_inputs(Cursor& cursor, std::vector<Input>* inputs, size_t* memory) {
     if (first >= 0x80) {
       more = first >> 6 & 1;
       const uint8_t kind = first >> 3 & 7;
-      if (kind >= kInputKinds) return cursor.fail("an input is of an unknown kind");
       input.kind = static_cast<InputKind>(kind);
-      input.channel = first >> 1 & 3;
-      if (input.channel == 3) input.channel = cursor.byte();
-      length = first & 1 ? kUsualLength[kind] : cursor.varint();
+      if (input.kind == InputKind::kPacket) {
+        const size_t high = first & 7;
+        length = high < kLongPacket >> 8 ? high << 8 | cursor.byte() : kLongPacket + cursor.varint();
+        if (length < kLongPacket && high == kLongPacket >> 8) return cursor.fail("a number is too long");
+      } else {
+        input.channel = first >> 1 & 3;
+        if (input.channel == 3) input.channel = cursor.byte();
+        length = first & 1 ? kUsualLength[kind] : cursor.varint();
+      }
     }
     const std::span<const uint8_t> bytes = cursor.bytes(length);
     if (inputs == nullptr || !cursor.good()) continue;

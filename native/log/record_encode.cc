@@ -17,6 +17,13 @@ void encode_inputs(const std::vector<Input>& inputs, Bytes& out) {
     const auto kind = static_cast<uint8_t>(input.kind);
     if (last && input.kind == InputKind::kData && input.channel == 0 && length >= 1 && length <= 0x80) {
       out.push_back(static_cast<uint8_t>(length - 1));
+    } else if (input.kind == InputKind::kPacket) {
+      const auto high = static_cast<uint8_t>(std::min(length, kLongPacket) >> 8);
+      out.push_back(static_cast<uint8_t>(0x80 | !last << 6 | kind << 3 | high));
+      if (length < kLongPacket)
+        out.push_back(static_cast<uint8_t>(length));
+      else
+        put_varint(out, length - kLongPacket);
     } else {
       const bool usual = length == kUsualLength[kind];
       const uint8_t channel = std::min<uint8_t>(input.channel, 3);
@@ -32,7 +39,9 @@ void encode_event(const Event& event, DeltaState& state, Bytes& out) {
   require(event.lsn == state.lsn + 1,
           "event " + std::to_string(event.lsn) + " after event " + std::to_string(state.lsn));
   for (const Input& input : event.inputs)
-    require(static_cast<uint8_t>(input.kind) < kInputKinds, "an input of an unknown kind");
+    require(static_cast<uint8_t>(input.kind) < kInputKinds &&
+                (input.kind != InputKind::kPacket || input.channel == 0),
+            "an input of an unknown kind");
 
   const bool one_on_console =
       event.inputs.size() == 1 && event.inputs[0].kind == InputKind::kData && event.inputs[0].channel == 0;

@@ -5,6 +5,7 @@
 
 #include "device/serial.h"
 #include "guest/abi.h"
+#include "net/frame.h"
 
 namespace lockstep {
 
@@ -28,6 +29,19 @@ void Inputs::read_fd(const Want& want, std::vector<Input>& out) {
   if (!serial_) out.push_back({InputKind::kEof, LS_CH_CONSOLE, {}});
 }
 
+void Inputs::read_packets(const Want& want, std::vector<Input>& out) {
+  for (uint32_t left = want.packets; left > 0;) {
+    const size_t got = nic_->receive(frame_);
+    if (got == 0) return;
+    if (got < kFrameBytesMin || got == frame_.size()) {
+      nic_->lost_in++;
+      continue;
+    }
+    out.push_back({InputKind::kPacket, 0, Bytes(frame_.begin(), frame_.begin() + got)});
+    left--;
+  }
+}
+
 std::vector<Input> Inputs::take(const Want& wanted) {
   std::vector<Input> inputs;
   Want want = wanted;
@@ -43,14 +57,17 @@ std::vector<Input> Inputs::take(const Want& wanted) {
     if (serial_) input.kind = InputKind::kSerial;
   }
   if (wants_fd(want)) read_fd(want, inputs);
+  if (nic_ && want.packets) read_packets(want, inputs);
   return inputs;
 }
 
 void Inputs::wait(const Want& want, int64_t timeout_us) {
-  pollfd fds[3] = {
-      {inbox_.fd(), POLLIN, 0}, {control_.fd(), POLLIN, 0}, {wants_fd(want) ? fd_ : -1, POLLIN, 0}};
+  pollfd fds[4] = {{inbox_.fd(), POLLIN, 0},
+                   {control_.fd(), POLLIN, 0},
+                   {wants_fd(want) ? fd_ : -1, POLLIN, 0},
+                   {nic_ && want.packets ? nic_->fd() : -1, POLLIN, 0}};
   timespec timeout{timeout_us / 1'000'000, timeout_us % 1'000'000 * 1000};
-  ppoll(fds, 3, timeout_us < 0 ? nullptr : &timeout, nullptr);
+  ppoll(fds, 4, timeout_us < 0 ? nullptr : &timeout, nullptr);
 }
 
 }  // namespace lockstep

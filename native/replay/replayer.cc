@@ -18,12 +18,13 @@ std::string hex(uint64_t value) {
 }
 
 std::string describe(const Event& event) {
-  static const char* const kinds[] = {"data", "eof", "hangup", "signal", "window", "serial", "interrupt"};
+  static const char* const kinds[] = {"data",   "eof",    "hangup",    "signal",
+                                      "window", "serial", "interrupt", "packet"};
   std::string line =
       "event " + std::to_string(event.lsn) + " after " + std::to_string(event.accesses) + " accesses";
   if (event.time_us) line += ", time " + std::to_string(*event.time_us) + " us";
   for (const Input& input : event.inputs)
-    line += std::string(", ") + kinds[static_cast<int>(input.kind) % 7] + " on channel " +
+    line += std::string(", ") + kinds[static_cast<int>(input.kind) % 8] + " on channel " +
             std::to_string(input.channel) + " (" + std::to_string(input.bytes.size()) + " bytes)";
   return line;
 }

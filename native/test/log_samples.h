@@ -19,8 +19,9 @@ inline Bytes random_bytes(size_t size, bool text) {
 
 inline Input random_input() {
   Input input;
-  input.kind = below(3) != 0 ? InputKind::kData : static_cast<InputKind>(below(7));
+  input.kind = below(3) != 0 ? InputKind::kData : static_cast<InputKind>(below(8));
   input.channel = static_cast<uint8_t>(below(3) != 0 ? 0 : below(2) != 0 ? below(5) : below(256));
+  if (input.kind == InputKind::kPacket) input.channel = 0;
   const size_t size = below(20) == 0 ? below(5000) : below(4) == 0 ? below(300) : below(14);
   input.bytes = random_bytes(size, below(2) != 0);
   return input;

@@ -1,0 +1,125 @@
+// A TAP interface of Linux: frames by read(2) and write(2), one each.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "error.h"
+#include "kvm/system.h"
+#include "net/frame.h"
+#include "net/nic.h"
+
+namespace lockstep {
+
+namespace {
+
+class Tap : public Nic {
+ public:
+  Tap(Fd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
+  int fd() const override { return fd_.get(); }
+  std::string name() const override { return name_; }
+  size_t receive(std::span<uint8_t> into) override {
+    const ssize_t got = read(fd(), into.data(), into.size());
+    return got > 0 ? static_cast<size_t>(got) : 0;
+  }
+  bool send(std::span<const uint8_t> frame) override {
+    return write(fd(), frame.data(), frame.size()) == static_cast<ssize_t>(frame.size());
+  }
+
+ private:
+  Fd fd_;
+  const std::string name_;
+};
+
+constexpr const char* kNoRight =
+    "run as root, or have root make the interface for you: `ip tuntap add mode tap user $USER name NAME`";
+
+ifreq request(const std::string& name) {
+  ifreq request{};
+  std::strncpy(request.ifr_name, name.c_str(), IFNAMSIZ - 1);
+  return request;
+}
+
+Fd open_tun() {
+  Fd fd(open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (fd) return fd;
+  if (errno == EACCES || errno == EPERM)
+    throw_system("ERR_LOCKSTEP_NET_PERMISSION", "open", "/dev/net/tun", kNoRight);
+  throw_system("ERR_LOCKSTEP_NO_TUN", "open", "/dev/net/tun",
+               "load the module `tun`; in a container, have /dev/net/tun passed on");
+}
+
+// Address, netmask, MTU; then up.
+void configure(const std::string& name, const NetOptions& options) {
+  Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  auto set = [&](unsigned long what, const char* operation, ifreq& request) {
+    if (ioctl(socket.get(), what, &request) < 0)
+      throw_system("ERR_LOCKSTEP_NET", operation, "the interface " + name);
+  };
+  auto set_address = [&](unsigned long what, const char* operation, uint32_t address) {
+    ifreq r = request(name);
+    auto* in = reinterpret_cast<sockaddr_in*>(&r.ifr_addr);
+    in->sin_family = AF_INET;
+    in->sin_addr.s_addr = address;
+    set(what, operation, r);
+  };
+  if (options.gateway) {
+    set_address(SIOCSIFADDR, "SIOCSIFADDR", options.gateway);
+    set_address(SIOCSIFNETMASK, "SIOCSIFNETMASK", options.netmask);
+  }
+  ifreq mtu = request(name);
+  mtu.ifr_mtu = options.mtu;
+  set(SIOCSIFMTU, "SIOCSIFMTU", mtu);
+  // The machine speaks IPv4: what the host would say in IPv6 would only fill the log. Where this cannot be
+  // set, it does.
+  const std::string quiet = "/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6";
+  if (Fd fd(open(quiet.c_str(), O_WRONLY | O_CLOEXEC)); fd) {
+    [[maybe_unused]] ssize_t written = write(fd.get(), "1", 1);
+  }
+  ifreq up = request(name);
+  set(SIOCGIFFLAGS, "SIOCGIFFLAGS", up);
+  up.ifr_flags |= IFF_UP;
+  set(SIOCSIFFLAGS, "SIOCSIFFLAGS", up);
+}
+
+}  // namespace
+
+std::unique_ptr<Nic> open_tap(const std::string& name, const NetOptions& options) {
+  const bool exists = !name.empty() && if_nametoindex(name.c_str()) != 0;
+  Fd fd = open_tun();
+  ifreq r = request(name.empty() ? "lockstep%d" : name);
+  r.ifr_flags = IFF_TAP | IFF_NO_PI;
+  if (ioctl(fd.get(), TUNSETIFF, &r) < 0) {
+    const std::string what = "the interface " + (name.empty() ? "lockstep%d" : name);
+    if (errno == EPERM) throw_system("ERR_LOCKSTEP_NET_PERMISSION", "TUNSETIFF", what, kNoRight);
+    if (errno == EBUSY)
+      throw_system("ERR_LOCKSTEP_NET_BUSY", "TUNSETIFF", what, "another process has it: take another name");
+    throw_system("ERR_LOCKSTEP_NET", "TUNSETIFF", what,
+                 exists ? "it exists and is no TAP interface of one queue: take another name" : "");
+  }
+  if (!exists) configure(r.ifr_name, options);
+  return std::make_unique<Tap>(std::move(fd), r.ifr_name);
+}
+
+size_t send_frames(Nic* nic, std::span<const uint8_t> stream) {
+  const size_t bytes = stream.size();
+  for (auto frame = next_frame(stream); !frame.empty(); frame = next_frame(stream))
+    if (nic && !nic->send(frame)) nic->lost_out++;
+  return bytes - stream.size();
+}
+
+std::unique_ptr<Nic> open_nic(const NicConfig& config, const NetOptions& options) {
+  switch (config.kind) {
+    case NicConfig::Kind::kNone: return nullptr;
+    case NicConfig::Kind::kTap: return open_tap(config.name, options);
+    case NicConfig::Kind::kUnix: return open_unix_nic(config.path, config.peer);
+  }
+  return nullptr;
+}
+
+}  // namespace lockstep

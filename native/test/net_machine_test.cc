@@ -1,0 +1,164 @@
+// A bare guest that echoes frames, on the real /dev/kvm and over a real datagram socket; recorded and
+// replayed.
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "test/bare_guest.h"
+#include "test/check.h"
+
+using namespace lockstep;
+using namespace lockstep::test;
+
+namespace {
+
+constexpr int kEchoes = 40;
+
+// Brings the card at 0xd0000000 up (queues of 8 at 0x100000 and 0x103000, buffers at 0x110000), sends each
+// frame that arrives back with its addresses exchanged, and powers off with status 7 after 40 of them. It
+// waits by reading the clock.
+const Bytes kEcho{
+    0xbb, 0x00, 0x00, 0x00, 0xd0, 0xc7, 0x43, 0x70, 0x00, 0x00, 0x00, 0x00, 0xc7, 0x43, 0x70, 0x03, 0x00,
+    0x00, 0x00, 0xc7, 0x43, 0x24, 0x00, 0x00, 0x00, 0x00, 0xc7, 0x43, 0x20, 0x28, 0x00, 0x00, 0x00, 0xc7,
+    0x43, 0x24, 0x01, 0x00, 0x00, 0x00, 0xc7, 0x43, 0x20, 0x01, 0x00, 0x00, 0x00, 0xc7, 0x43, 0x70, 0x0b,
+    0x00, 0x00, 0x00, 0x31, 0xc9, 0x89, 0x4b, 0x30, 0xc7, 0x43, 0x38, 0x08, 0x00, 0x00, 0x00, 0x69, 0xc1,
+    0x00, 0x30, 0x00, 0x00, 0x05, 0x00, 0x00, 0x10, 0x00, 0x89, 0x83, 0x80, 0x00, 0x00, 0x00, 0x05, 0x00,
+    0x10, 0x00, 0x00, 0x89, 0x83, 0x90, 0x00, 0x00, 0x00, 0x05, 0x00, 0x10, 0x00, 0x00, 0x89, 0x83, 0xa0,
+    0x00, 0x00, 0x00, 0xc7, 0x43, 0x44, 0x01, 0x00, 0x00, 0x00, 0xff, 0xc1, 0x83, 0xf9, 0x02, 0x72, 0xc1,
+    0xc7, 0x43, 0x70, 0x0f, 0x00, 0x00, 0x00, 0x31, 0xc9, 0x89, 0xca, 0xc1, 0xe2, 0x04, 0x89, 0xc8, 0xc1,
+    0xe0, 0x0b, 0x05, 0x00, 0x00, 0x11, 0x00, 0x48, 0x89, 0x82, 0x00, 0x00, 0x10, 0x00, 0xc7, 0x82, 0x08,
+    0x00, 0x10, 0x00, 0x00, 0x08, 0x00, 0x00, 0xc7, 0x82, 0x0c, 0x00, 0x10, 0x00, 0x02, 0x00, 0x00, 0x00,
+    0x66, 0x89, 0x8c, 0x09, 0x04, 0x10, 0x10, 0x00, 0xff, 0xc1, 0x83, 0xf9, 0x08, 0x72, 0xc7, 0x66, 0xc7,
+    0x04, 0x25, 0x02, 0x10, 0x10, 0x00, 0x08, 0x00, 0x45, 0x31, 0xc0, 0x66, 0xba, 0x00, 0x07, 0xed, 0x66,
+    0x44, 0x39, 0x04, 0x25, 0x02, 0x20, 0x10, 0x00, 0x74, 0xf0, 0x44, 0x89, 0xc1, 0x83, 0xe1, 0x07, 0x8b,
+    0x34, 0xcd, 0x04, 0x20, 0x10, 0x00, 0x8b, 0x3c, 0xcd, 0x08, 0x20, 0x10, 0x00, 0x89, 0xf0, 0xc1, 0xe0,
+    0x0b, 0x05, 0x00, 0x00, 0x11, 0x00, 0x44, 0x8b, 0x48, 0x0c, 0x66, 0x44, 0x8b, 0x50, 0x10, 0x44, 0x8b,
+    0x58, 0x12, 0x66, 0x44, 0x8b, 0x60, 0x16, 0x44, 0x89, 0x58, 0x0c, 0x66, 0x44, 0x89, 0x60, 0x10, 0x44,
+    0x89, 0x48, 0x12, 0x66, 0x44, 0x89, 0x50, 0x16, 0x89, 0xca, 0xc1, 0xe2, 0x04, 0x48, 0x89, 0x82, 0x00,
+    0x30, 0x10, 0x00, 0x89, 0xba, 0x08, 0x30, 0x10, 0x00, 0xc7, 0x82, 0x0c, 0x30, 0x10, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x66, 0x89, 0x8c, 0x09, 0x04, 0x40, 0x10, 0x00, 0x41, 0xff, 0xc0, 0x66, 0x44, 0x89, 0x04,
+    0x25, 0x02, 0x40, 0x10, 0x00, 0xc7, 0x43, 0x50, 0x01, 0x00, 0x00, 0x00, 0x66, 0x89, 0xb4, 0x09, 0x04,
+    0x10, 0x10, 0x00, 0x41, 0x8d, 0x40, 0x08, 0x66, 0x89, 0x04, 0x25, 0x02, 0x10, 0x10, 0x00, 0x41, 0x83,
+    0xf8, 0x28, 0x0f, 0x82, 0x59, 0xff, 0xff, 0xff, 0x66, 0xba, 0x04, 0x06, 0xb0, 0x07, 0xee, 0xf4,
+};
+
+// The other end of the wire.
+class Wire {
+ public:
+  explicit Wire(const std::string& directory) : card(directory + "/card"), own(directory + "/wire") {
+    fd_ = Fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const sockaddr_un here = address(own);
+    CHECK(bind(fd_.get(), reinterpret_cast<const sockaddr*>(&here), sizeof here) == 0);
+  }
+  ~Wire() { unlink(own.c_str()); }
+  void send(const Bytes& frame) {
+    const sockaddr_un there = address(card);
+    CHECK(sendto(fd_.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&there),
+                 sizeof there) == static_cast<ssize_t>(frame.size()));
+  }
+  Bytes receive() {
+    pollfd ready{fd_.get(), POLLIN, 0};
+    CHECK(poll(&ready, 1, 60'000) == 1);
+    Bytes frame(2048);
+    frame.resize(recv(fd_.get(), frame.data(), frame.size(), 0));
+    return frame;
+  }
+  const std::string card, own;
+
+ private:
+  static sockaddr_un address(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.data(), path.size());
+    return address;
+  }
+  Fd fd_;
+};
+
+NetOptions net_options() {
+  NetOptions net;
+  net.mac = {2, 0, 0, 0, 0, 1};
+  return net;
+}
+
+}  // namespace
+
+TEST(frames_are_echoed_recorded_and_replayed) {
+  char directory[] = "/tmp/lockstep-net-XXXXXX";
+  CHECK(mkdtemp(directory) != nullptr);
+  const std::string log = std::string(directory) + "/log";
+  Machine::Stats recorded;
+  {
+    Wire wire(directory);
+    MachineConfig config;
+    config.mode = Mode::kRecord;
+    config.image = flat_image(StartMode::kLong, 0x8000, kEcho);
+    config.options.digest_every = 1;
+    config.options.net = net_options();
+    config.nic = {NicConfig::Kind::kUnix, "", wire.card, below(2) ? wire.own : ""};
+    config.log = log;
+    config.kicks_per_second = 500;
+    config.kick_seed = lockstep::test::random()();
+    Collector collector;
+    Machine machine(std::move(config), collector);
+    machine.start();
+    wire.send(Bytes(5));  // too short to be a frame
+    // A few at a time: the socket holds no more than 10.
+    for (int sent = 0; sent < kEchoes;) {
+      std::vector<Bytes> burst;
+      for (uint64_t left = 1 + below(6); left > 0 && sent < kEchoes; left--, sent++) {
+        Bytes frame(below(4) ? 14 + below(1500) : 14);
+        for (uint8_t& byte : frame) byte = static_cast<uint8_t>(below(256));
+        wire.send(frame);
+        burst.push_back(frame);
+      }
+      for (Bytes& frame : burst) {
+        const Bytes echo = wire.receive();
+        std::swap_ranges(frame.begin(), frame.begin() + 6, frame.begin() + 6);
+        CHECK(echo == frame);
+      }
+    }
+    const MachineEnd end = collector.wait();
+    CHECK(end.reason == "exited" && end.status == 7);
+    machine.join();
+    recorded = machine.stats();
+    CHECK(recorded.net.frames_in == kEchoes && recorded.net.frames_out == kEchoes);
+    CHECK(recorded.net.bytes_in == recorded.net.bytes_out && recorded.net.dropped_in == 1);
+    // A guest that reads the clock has many events without packets: what the budget allows for all of them.
+    CHECK(recorded.log.event_bytes <= recorded.log.input_bytes * 11 / 10 + recorded.log.events * 8);
+  }
+  for (int i = 0; i < 5; i++) {
+    MachineConfig config;
+    config.mode = Mode::kReplay;
+    config.log = log;
+    config.kicks_per_second = 2000;
+    config.kick_seed = lockstep::test::random()();
+    Collector collector;
+    Machine machine(std::move(config), collector);
+    machine.start();
+    const MachineEnd end = collector.wait();
+    CHECK(end.reason == "exited" && end.status == 7);
+    machine.join();
+    const Machine::Stats stats = machine.stats();
+    CHECK(stats.net.frames_out == kEchoes && stats.net.bytes_out == recorded.net.bytes_out);
+    CHECK(stats.digests_checked >= kEchoes / 8);
+  }
+  unlink(log.c_str());
+  rmdir(directory);
+}
+
+TEST(a_socket_path_that_is_taken_is_named) {
+  char directory[] = "/tmp/lockstep-net-XXXXXX";
+  CHECK(mkdtemp(directory) != nullptr);
+  const std::string path = std::string(directory) + "/card";
+  {
+    auto nic = open_unix_nic(path, "");
+    std::string message;
+    CHECK(failure_code([&] { open_unix_nic(path, ""); }, &message) == "ERR_LOCKSTEP_NET_BUSY");
+    CHECK(message.find(path) != std::string::npos);
+  }
+  // Closed, it leaves nothing behind.
+  CHECK(access(path.c_str(), F_OK) != 0);
+  CHECK(failure_code([&] { open_unix_nic(std::string(200, 'x'), ""); }) == "ERR_LOCKSTEP_NET");
+  rmdir(directory);
+}
