@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "link/socket.h"
+#include "net/nic.h"
 #include "test/link_world.h"
 
 namespace lockstep::test {
@@ -114,7 +115,22 @@ struct Side {
   ~Side() { kill(); }
 };
 
+// Where a side's released frames go.
+struct Wire {
+  std::mutex mutex;
+  std::string stream;
+  std::function<size_t(std::span<const uint8_t>)> sender() {
+    return [this](std::span<const uint8_t> frames) {
+      const size_t whole = send_frames(nullptr, frames);
+      std::lock_guard lock(mutex);
+      stream.append(frames.begin(), frames.begin() + static_cast<ptrdiff_t>(whole));
+      return whole;
+    };
+  }
+};
+
 struct TestPair {
+  Wire primary_wire, shadow_wire;
   PairOptions options;
   Side primary, shadow;
   std::unique_ptr<Relay> relay;
@@ -125,11 +141,13 @@ struct TestPair {
     options.link_address = "unix:" + fresh("link");
     options.console_address = "unix:" + fresh("console-p");
     options.arbiter = make_memory_arbiter("test");
+    options.send_frames = primary_wire.sender();
     if (change) change(options);
     primary.pair = Pair::primary(options, Bytes(3'000'000, 7), primary.inbox, primary.listener());
     if (with_relay) relay = std::make_unique<Relay>(primary.pair->status().link_address);
     PairOptions o = options;
     o.pair_id.clear();
+    o.send_frames = shadow_wire.sender();
     o.console_address = shadow_console;
     o.link_address = relay ? relay->address() : primary.pair->status().link_address;
     Bytes header;
@@ -164,6 +182,7 @@ TEST(a_pair_runs_to_its_end_and_the_shadow_follows) {
   CHECK(!pair.primary.failed && !pair.shadow.failed);
   CHECK(client.echoed() == text && client.have() == pair.primary.guest->history());
   CHECK(pair.shadow.guest->history() == pair.primary.guest->history());
+  CHECK(pair.primary_wire.stream == pair.primary.guest->frames() && pair.shadow_wire.stream.empty());
   CHECK(!pair.shadow.guest->live() && pair.shadow.guest->ended());
   CHECK(pair.log_bytes == pair.shadow.pair->status().log_bytes && pair.log_bytes > 0);
   CHECK(pair.shadow.time_of(PairNotice::kPeerEnded) != 0);
@@ -195,6 +214,12 @@ TEST(two_hundred_primaries_die_and_nothing_is_lost_or_changed) {
     pair.shadow.thread.join();
     CHECK(!pair.primary.failed && !pair.shadow.failed);
     CHECK(client.have() == pair.shadow.guest->history() && pair.shadow.pair->status().live);
+    // What left the primary is how the shadow's history begins, what left the shadow is how it ends, and
+    // nothing is missing in between. Frames that left shortly before may leave again.
+    const std::string &left = pair.primary_wire.stream, &left_later = pair.shadow_wire.stream;
+    const std::string& frames = pair.shadow.guest->frames();
+    CHECK(frames.starts_with(left) && frames.ends_with(left_later));
+    CHECK(left.size() + left_later.size() >= frames.size());
     if (uint64_t live_us = pair.shadow.time_of(PairNotice::kLive)) pauses.push_back(live_us - killed_us);
   }
   std::sort(pauses.begin(), pauses.end());

@@ -63,6 +63,7 @@ class FakeGuest {
     inbox_.wake();
   }
   const Streams& history() const { return history_; }
+  const std::string& frames() const { return frames_; }  // that it sent, as they stand in their channel
   bool live() const { return live_; }
   bool ended() const { return ended_; }
   std::atomic<uint64_t> execute_delay_us{0};  // a slow shadow
@@ -155,10 +156,16 @@ class FakeGuest {
     char text[32];
     snprintf(text, sizeof text, "%016" PRIx64 ".%u ", hash_, static_cast<unsigned>(accesses_));
     if (!echo_.empty() && !emit(0, "[" + std::exchange(echo_, {}) + "]")) return false;
+    const std::string frame = std::string("\x14\0", 2) + "frame" + std::string(text, 15);
+    frames_ += frame;
+    if (!put_out(kNetworkChannel, frame)) return false;
     return emit(accesses_ == 1 ? 0 : accesses_ == 2 ? 1 : 4, text);
   }
   bool emit(uint8_t channel, const std::string& text) {
     history_[channel] += text;
+    return put_out(channel, text);
+  }
+  bool put_out(uint8_t channel, const std::string& text) {
     if (live_) {
       flush();
       pair_.progress(lsn_, accesses_ - 1);
@@ -177,7 +184,7 @@ class FakeGuest {
   FrameEncoder encoder_;
   std::optional<Record> record_;
   Streams history_;
-  std::string echo_;
+  std::string echo_, frames_;
   uint64_t lsn_ = 0, accesses_ = 0, hash_ = 1, input_bytes_ = 0;
   bool saw_eof_ = false, took_over_ = false;
   std::atomic<bool> ended_{false}, quit_{false};
