@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -68,7 +69,7 @@ net_config net_config_of(uint32_t ip, uint8_t last_of_mac) {
 }
 
 NetStack::NetStack(const char* its_name, net_config config) : name(its_name) {
-  state = static_cast<net*>(calloc(1, net_bytes()));
+  state = static_cast<struct ::net*>(calloc(1, net_bytes()));
   transmit = [](Frame) {};
   world_current = this;
   net_start(state, &config);

@@ -22,7 +22,7 @@ struct NetStack {
   NetStack(const NetStack&) = delete;
   void enter();  // the C code's current stack is this one
   const char* name;
-  net* state;
+  struct ::net* state;
   std::function<void(Frame)> transmit;
   size_t room = SIZE_MAX;  // frames until the transmit queue is full
 };
