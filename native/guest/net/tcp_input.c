@@ -92,7 +92,7 @@ static void challenge(struct tcp *t) {
 
 static void established(struct tcp *t) {
     t->state = TCP_ESTABLISHED;
-    t->una = t->iss + 1;
+    t->una = t->nxt = t->iss + 1;
     t->retries = 0;
     t->heard_at = net_now();
     if (t->fin_queued) t->state = TCP_FIN_WAIT_1;
@@ -102,7 +102,7 @@ static void established(struct tcp *t) {
 static void segment_in_syn_sent(struct tcp *t, struct segment *s) {
     uint64_t ack = sequence_near(t->iss, s->acknowledgement);
     bool acks = s->flags & TCP_ACK;
-    if (acks && (ack != t->iss + 1 || t->nxt == t->iss)) {
+    if (acks && ack != t->iss + 1) {
         tcp_send_reset(s);
         return;
     }
@@ -122,6 +122,7 @@ static void segment_in_syn_sent(struct tcp *t, struct segment *s) {
         if (s->bytes || (s->flags & TCP_FIN)) tcp_data(t, s);
     } else {
         t->state = TCP_SYN_RECEIVED; /* both ends opened at once */
+        t->nxt = t->iss;
     }
     tcp_want_output(t);
 }

@@ -86,11 +86,13 @@ static void restart_after_idle(struct tcp *t) {
 bool tcp_output(struct tcp *t) {
     bool sent_all = true;
     if (t->state == TCP_SYN_SENT || t->state == TCP_SYN_RECEIVED) {
-        if (t->nxt == t->iss || t->ack_now) {
+        if (t->nxt == t->iss) {
             uint8_t flags = TCP_SYN | (t->state == TCP_SYN_RECEIVED ? TCP_ACK : 0);
             sent_all = tcp_send_segment(t, t->iss, 0, flags);
             if (sent_all) t->nxt = t->iss + 1;
             t->sent_at = net_now();
+        } else if (t->ack_now && t->state == TCP_SYN_RECEIVED) {
+            sent_all = tcp_send_segment(t, t->nxt, 0, TCP_ACK);
         }
     } else if (t->state == TCP_TIME_WAIT) {
         if (t->ack_now) sent_all = tcp_send_segment(t, t->nxt, 0, TCP_ACK);

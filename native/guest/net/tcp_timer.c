@@ -82,7 +82,7 @@ static void resend_due(struct tcp *t, uint64_t now) {
     net->counters.timeouts++;
     t->sent_at = now;
     if (!synced) {
-        t->ack_now = true; /* the SYN again */
+        t->nxt = t->iss; /* the SYN again */
         t->rtt_seq = 0;
         tcp_want_output(t);
         return;
