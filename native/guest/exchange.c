@@ -4,6 +4,7 @@
  * expensive (30-50 us), so output is gathered per write and clock reads go without.
  */
 #include "file.h"
+#include "net/net.h"
 
 #define CALLS_PER_EXCHANGE 4096u /* a program that only computes still sees signals and control */
 
@@ -27,8 +28,8 @@ static void exchange_once(uint32_t flags, uint64_t deadline_ns, bool want_input)
     volatile struct ls_channel *control = &port->channel[LS_CH_CONTROL];
     uint64_t input_gpa = 0;
     port->flags = flags;
-    port->deadline_ns = min_u64(deadline_ns, timer_due());
-    port->timer_due_ns = timer_due();
+    port->timer_due_ns = min_u64(timer_due(), net_timer_due());
+    port->deadline_ns = min_u64(deadline_ns, port->timer_due_ns);
     console->in_cap = console_room(want_input, &input_gpa);
     console->in_gpa = input_gpa;
     console->in_len = 0;
@@ -51,6 +52,7 @@ void exchange(uint32_t flags, uint64_t deadline_ns, bool want_input) {
         answering = false;
     }
     tty_flush_echo();
+    network_exchanged();
     timer_check();
 }
 

@@ -17,6 +17,7 @@ void kernel_main(void) {
     assert(boot->magic == LS_BOOT_MAGIC);
     assert((uint64_t)reflect_frame == LS_DIRECT_MAP + LS_GPA_REFLECT);
     clock_exchanged(true);
+    network_start();
     cpio_unpack();
     devices_start();
     console_start();

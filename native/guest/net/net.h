@@ -25,7 +25,7 @@ void net_random(void *to, size_t bytes);
 uint8_t *net_transmit_room(void);
 void net_transmit(size_t length);
 void net_socket_changed(struct socket *socket); /* its readiness may have changed */
-#define NET_FRAME_MAX 2048u
+#define NET_FRAME_MAX 2032u
 
 /* ---- the stack ------------------------------------------------------------------------ */
 struct net_config {
@@ -91,6 +91,8 @@ struct unix_name {
 long unix_pair(int type, struct socket *pair[2]);
 long unix_bind(struct socket *s, const struct unix_name *name);
 long unix_connect(struct socket *s, const struct unix_name *name);
+bool unix_is_bound(const struct socket *s);
+bool unix_is_connected(const struct socket *s);
 void unix_name_of(const struct socket *s, bool peer, struct unix_name *name);
 
 #ifdef __cplusplus

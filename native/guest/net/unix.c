@@ -120,6 +120,9 @@ long unix_connect(struct socket *s, const struct unix_name *name) {
     return 0;
 }
 
+bool unix_is_bound(const struct socket *s) { return s->bound; }
+bool unix_is_connected(const struct socket *s) { return s->unix_end && s->unix_end->connected; }
+
 void unix_name_of(const struct socket *s, bool peer, struct unix_name *name) {
     const struct unix_end *e = s->unix_end;
     *name = !e ? (struct unix_name){0} : peer ? e->peer_name : e->name;
