@@ -49,7 +49,9 @@ static long socket_descriptor(struct socket *s, uint32_t flags) {
     return descriptor_new(file, 0, flags & O_CLOEXEC);
 }
 
-static bool waits(const struct file *file, int flags) { return !(file->flags & O_NONBLOCK || flags & MSG_DONTWAIT); }
+static bool waits(const struct file *file, int flags) {
+    return !(file->flags & O_NONBLOCK || flags & MSG_DONTWAIT);
+}
 
 long send_bytes(struct file *file, uint64_t at, uint64_t bytes, int flags, const struct endpoint *to) {
     struct socket *s = file->inode->socket;
@@ -133,8 +135,11 @@ static long socket_ioctl(struct file *file, unsigned request, uint64_t argument)
     return n < 0 ? n : copy_out(argument, &value, sizeof value);
 }
 
-const struct file_ops socket_ops = {.read = socket_read, .write = socket_write, .poll = socket_file_poll,
-                                    .ioctl = socket_ioctl, .close = socket_file_close};
+const struct file_ops socket_ops = {.read = socket_read,
+                                    .write = socket_write,
+                                    .poll = socket_file_poll,
+                                    .ioctl = socket_ioctl,
+                                    .close = socket_file_close};
 
 /* ---- calls ---------------------------------------------------------------------------------- */
 long sys_socket(int domain, int type, int protocol) {
@@ -244,7 +249,8 @@ static long tell_name(int fd, bool peer, uint64_t to, uint64_t size_at) {
     struct address address;
     struct endpoint there;
     long error = socket_get(fd, &file, &s);
-    if (!error && peer) error = socket_domain(s) == AF_INET ? socket_peer(s, &there) : unix_is_connected(s) ? 0 : -ENOTCONN;
+    if (!error && peer)
+        error = socket_domain(s) == AF_INET ? socket_peer(s, &there) : unix_is_connected(s) ? 0 : -ENOTCONN;
     if (error) return error;
     address_of(s, peer, &address);
     return address_out(&address, to, size_at);

@@ -65,7 +65,8 @@ static long send_message(int fd, uint64_t at, int flags) {
     long error = socket_get(fd, &file, &s) ?: message_in(&m, at);
     if (!error && m.name) error = address_in(&address, m.name, m.name_bytes);
     if (error) return error;
-    if (socket_type(s) != SOCK_STREAM) return send_datagram(file, &m, flags, m.name ? &address.endpoint : NULL);
+    if (socket_type(s) != SOCK_STREAM)
+        return send_datagram(file, &m, flags, m.name ? &address.endpoint : NULL);
     long total = 0;
     for (uint64_t i = 0; i < m.count; i++) {
         if (!user_ok(m.pieces, m.count * sizeof(struct iovec), false)) return -EFAULT;
@@ -135,14 +136,17 @@ static long receive_message(int fd, uint64_t at, int flags) {
     if (copy_out(at + offsetof(struct message, control_bytes), &m.control_bytes, sizeof m.control_bytes) ||
         copy_out(at + offsetof(struct message, flags), &m.flags, sizeof m.flags))
         return -EFAULT;
-    long error = !m.name ? 0 : stream ? copy_out(size_at, &none, sizeof none) : address_out(&address, m.name, size_at);
+    long error = !m.name  ? 0
+                 : stream ? copy_out(size_at, &none, sizeof none)
+                          : address_out(&address, m.name, size_at);
     return error ? error : n;
 }
 
 long sys_recvmsg(int fd, uint64_t at, int flags) { return receive_message(fd, at, flags); }
 
 /* An array of messages, each with its length behind it. */
-static long many(int fd, uint64_t at, unsigned count, int flags, long (*one)(int fd, uint64_t at, int flags)) {
+static long many(int fd, uint64_t at, unsigned count, int flags,
+                 long (*one)(int fd, uint64_t at, int flags)) {
     unsigned done = 0;
     count = (unsigned)min_u64(count, UIO_MAXIOV);
     for (; done < count; done++, at += sizeof(struct message) + 8) {
@@ -155,5 +159,9 @@ static long many(int fd, uint64_t at, unsigned count, int flags, long (*one)(int
     return (long)done;
 }
 
-long sys_sendmmsg(int fd, uint64_t at, unsigned count, int flags) { return many(fd, at, count, flags, send_message); }
-long sys_recvmmsg(int fd, uint64_t at, unsigned count, int flags) { return many(fd, at, count, flags, receive_message); }
+long sys_sendmmsg(int fd, uint64_t at, unsigned count, int flags) {
+    return many(fd, at, count, flags, send_message);
+}
+long sys_recvmmsg(int fd, uint64_t at, unsigned count, int flags) {
+    return many(fd, at, count, flags, receive_message);
+}

@@ -54,7 +54,8 @@ struct Talker {
         return;
       }
       if (did == 0) ended = true;
-      for (long i = 0; i < did; i++) wrong |= buffer[static_cast<size_t>(i)] != byte_at(receive_seed, received++);
+      for (long i = 0; i < did; i++)
+        wrong |= buffer[static_cast<size_t>(i)] != byte_at(receive_seed, received++);
     }
   }
   void close() {
@@ -98,9 +99,11 @@ bool converse(NetWorld& world, uint64_t bytes_ab, uint64_t bytes_ba, size_t chun
   });
   ok = ok && !a.error && !b.error && !a.wrong && !b.wrong && a.received == bytes_ba && b.received == bytes_ab;
   if (!ok)
-    printf("# a: sent %llu received %llu error %d wrong %d ended %d; b: sent %llu received %llu error %d wrong %d ended %d\n",
-           (unsigned long long)a.sent, (unsigned long long)a.received, a.error, a.wrong, a.ended, (unsigned long long)b.sent,
-           (unsigned long long)b.received, b.error, b.wrong, b.ended);
+    printf(
+        "# a: sent %llu received %llu error %d wrong %d ended %d; b: sent %llu received %llu error %d wrong "
+        "%d ended %d\n",
+        (unsigned long long)a.sent, (unsigned long long)a.received, a.error, a.wrong, a.ended,
+        (unsigned long long)b.sent, (unsigned long long)b.received, b.error, b.wrong, b.ended);
   a.close();
   b.close();
   world.b.enter();
@@ -124,13 +127,18 @@ TEST(net_transfers_small_amounts_over_bad_links) {
       CHECK(ok);
       CHECK(world.run([] { return false; }, 300'000'000'000) == false);  // TIME_WAIT passes
     }
-    if (world_pages != before) printf("# seed %llu: %lld bytes left over\n", (unsigned long long)seed, (long long)(world_pages - before));
+    if (world_pages != before)
+      printf("# seed %llu: %lld bytes left over\n", (unsigned long long)seed,
+             (long long)(world_pages - before));
     CHECK(world_pages == before);
   }
 }
 
 TEST(net_transfers_100_mib_both_ways) {
-  struct { const char* name; LinkOptions link; } cases[] = {
+  struct {
+    const char* name;
+    LinkOptions link;
+  } cases[] = {
       {"lan", {0, 0, 0, 100'000, 0}},
       {"lossy", {0.01, 0.005, 0, 5'000'000, 0}},
       {"50 ms, 1% loss, reordering, duplicates", {0.01, 0.005, 0.01, 50'000'000, 0}},
@@ -142,9 +150,11 @@ TEST(net_transfers_100_mib_both_ways) {
     CHECK(converse(world, 100 << 20, 100 << 20));
     world.a.enter();
     const struct net_counters* c = net_counters();
-    printf("# %s: %.2f MB/s each way in virtual time; retransmits %llu timeouts %llu fast %llu spurious %llu\n", each.name,
-           (100 << 20) / 1e6 / (double(world_now - start) / 1e9), (unsigned long long)c->retransmits,
-           (unsigned long long)c->timeouts, (unsigned long long)c->fast_recoveries, (unsigned long long)c->spurious);
+    printf(
+        "# %s: %.2f MB/s each way in virtual time; retransmits %llu timeouts %llu fast %llu spurious %llu\n",
+        each.name, (100 << 20) / 1e6 / (double(world_now - start) / 1e9), (unsigned long long)c->retransmits,
+        (unsigned long long)c->timeouts, (unsigned long long)c->fast_recoveries,
+        (unsigned long long)c->spurious);
   }
 }
 
@@ -189,19 +199,34 @@ TEST(net_opens_simultaneously) {
 TEST(net_refuses_and_resets) {
   NetWorld world(6);
   struct socket* s = connect_to(world.a, 0x0a000002, 9);
-  CHECK(world.run([&] { world.a.enter(); return (socket_poll(s) & POLLERR) != 0; }));
+  CHECK(world.run([&] {
+    world.a.enter();
+    return (socket_poll(s) & POLLERR) != 0;
+  }));
   CHECK(socket_connect(s, {0x0a000002, 9}) == -ECONNREFUSED);
   socket_close(s);
   // Closing with unread data resets the peer.
   struct socket *listener = listen_on(world.b, kPort), *accepted = nullptr;
   s = connect_to(world.a, 0x0a000002, kPort);
-  CHECK(world.run([&] { world.b.enter(); return accepted || socket_accept(listener, &accepted) == 0; }));
+  CHECK(world.run([&] {
+    world.b.enter();
+    return accepted || socket_accept(listener, &accepted) == 0;
+  }));
   world.a.enter();
-  CHECK(world.run([&] { world.a.enter(); return socket_send(s, "hello", 5, 0, nullptr) == 5; }));
-  CHECK(world.run([&] { world.b.enter(); return socket_unread(accepted) == 5; }));
+  CHECK(world.run([&] {
+    world.a.enter();
+    return socket_send(s, "hello", 5, 0, nullptr) == 5;
+  }));
+  CHECK(world.run([&] {
+    world.b.enter();
+    return socket_unread(accepted) == 5;
+  }));
   socket_close(accepted);
   char byte;
-  CHECK(world.run([&] { world.a.enter(); return socket_receive(s, &byte, 1, 0, nullptr) == -ECONNRESET; }));
+  CHECK(world.run([&] {
+    world.a.enter();
+    return socket_receive(s, &byte, 1, 0, nullptr) == -ECONNRESET;
+  }));
 }
 
 TEST(net_speaks_to_itself_over_the_loopback) {

@@ -1,5 +1,6 @@
-// A world for the guest kernel's network stack on the host: memory, virtual time, a seeded link between stacks.
-// The stack's files are the kernel's own, compiled for the host; this gives what the kernel gives there.
+// A world for the guest kernel's network stack on the host: memory, virtual time, a seeded link between
+// stacks. The stack's files are the kernel's own, compiled for the host; this gives what the kernel gives
+// there.
 #pragma once
 
 #include <cstdint>

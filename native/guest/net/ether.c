@@ -44,14 +44,19 @@ static void transmit(size_t length) {
     net_transmit(length);
 }
 
-static void arp_send(uint16_t operation, const uint8_t to[6], const uint8_t target_mac[6], uint32_t target_ip) {
+static void arp_send(uint16_t operation, const uint8_t to[6], const uint8_t target_mac[6],
+                     uint32_t target_ip) {
     uint8_t *frame = net_transmit_room();
     if (!frame) return;
     struct arp_packet *arp = (void *)(frame + ETHER_HEADER);
     put_header(frame, to, ETHER_ARP);
-    *arp = (struct arp_packet){.hardware = be16(1), .protocol = be16(ETHER_IPV4), .hardware_bytes = 6,
-                               .protocol_bytes = 4, .operation = be16(operation),
-                               .sender_ip = be32(net->config.ip), .target_ip = be32(target_ip)};
+    *arp = (struct arp_packet){.hardware = be16(1),
+                               .protocol = be16(ETHER_IPV4),
+                               .hardware_bytes = 6,
+                               .protocol_bytes = 4,
+                               .operation = be16(operation),
+                               .sender_ip = be32(net->config.ip),
+                               .target_ip = be32(target_ip)};
     memcpy(arp->sender_mac, net->config.mac, 6);
     memcpy(arp->target_mac, target_mac, 6);
     transmit(ETHER_HEADER + sizeof *arp);
@@ -137,7 +142,8 @@ static void arp_input(const struct arp_packet *arp) {
     if (arp->sender_mac[0] & 1 || sender == net->config.ip || (sender && ip_is_broadcast(sender))) return;
     struct arp_entry *entry = sender ? arp_find(sender) : NULL;
     bool for_us = target == net->config.ip;
-    if (!entry && for_us && sender && !((sender ^ net->config.ip) & net->config.netmask)) entry = arp_make(sender);
+    if (!entry && for_us && sender && !((sender ^ net->config.ip) & net->config.netmask))
+        entry = arp_make(sender);
     if (entry) arp_learn(entry, arp->sender_mac);
     if (for_us && arp->operation == be16(1)) arp_send(2, arp->sender_mac, arp->sender_mac, sender);
 }
@@ -148,6 +154,7 @@ void net_input(const uint8_t *frame, size_t length) {
     if (length < ETHER_HEADER) return;
     if (memcmp(header->destination, net->config.mac, 6) && !(header->destination[0] & 1)) return;
     frame += ETHER_HEADER, length -= ETHER_HEADER;
-    if (header->type == be16(ETHER_ARP) && length >= sizeof(struct arp_packet)) arp_input((const void *)frame);
+    if (header->type == be16(ETHER_ARP) && length >= sizeof(struct arp_packet))
+        arp_input((const void *)frame);
     if (header->type == be16(ETHER_IPV4)) ip_input(frame, length, false);
 }

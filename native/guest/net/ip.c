@@ -22,9 +22,7 @@ uint32_t ip_source_for(uint32_t destination) {
     return on_link(destination) || net->config.gateway ? net->config.ip : 0;
 }
 
-uint16_t ip_mtu(uint32_t destination) {
-    return ip_is_local(destination) ? LOOPBACK_MTU : net->config.mtu;
-}
+uint16_t ip_mtu(uint32_t destination) { return ip_is_local(destination) ? LOOPBACK_MTU : net->config.mtu; }
 
 uint8_t *ip_begin(uint32_t destination) {
     if (ip_is_local(destination)) {
@@ -39,9 +37,14 @@ uint8_t *ip_begin(uint32_t destination) {
 
 void ip_send(uint8_t *payload, size_t bytes, uint8_t protocol, uint32_t source, uint32_t destination) {
     struct ip_header *ip = (void *)(payload - IP_HEADER);
-    *ip = (struct ip_header){.version_words = 0x45, .length = be16((uint16_t)(IP_HEADER + bytes)),
-                             .id = be16(++net->ip_id), .fragment = be16(IP_DONT_FRAGMENT), .ttl = 64,
-                             .protocol = protocol, .source = be32(source), .destination = be32(destination)};
+    *ip = (struct ip_header){.version_words = 0x45,
+                             .length = be16((uint16_t)(IP_HEADER + bytes)),
+                             .id = be16(++net->ip_id),
+                             .fragment = be16(IP_DONT_FRAGMENT),
+                             .ttl = 64,
+                             .protocol = protocol,
+                             .source = be32(source),
+                             .destination = be32(destination)};
     ip->checksum = checksum(sum_bytes(ip, IP_HEADER, 0));
     if (ip_is_local(destination)) {
         struct loopback_packet *packet = (void *)((uint8_t *)ip - sizeof *packet);

@@ -70,7 +70,8 @@ static bool ignored(const struct socket *s, int level, int name) {
         return name == IP_MTU_DISCOVER || name == IP_RECVERR || name == IP_PKTINFO || name == IP_FREEBIND ||
                name == IP_RECVTOS || name == IP_BIND_ADDRESS_NO_PORT || name == IP_RECVTTL;
     return level == IPPROTO_TCP && s->ops == &tcp_ops &&
-           (name == TCP_SYNCNT || name == TCP_WINDOW_CLAMP || name == TCP_NOTSENT_LOWAT || name == TCP_FASTOPEN);
+           (name == TCP_SYNCNT || name == TCP_WINDOW_CLAMP || name == TCP_NOTSENT_LOWAT ||
+            name == TCP_FASTOPEN);
 }
 
 static long set_time(uint64_t *to, const void *value, size_t size) {
@@ -78,15 +79,19 @@ static long set_time(uint64_t *to, const void *value, size_t size) {
     if (size < sizeof v) return -EINVAL;
     memcpy(v, value, sizeof v);
     if (v[1] < 0 || v[1] >= 1000000) return -EDOM;
-    *to = v[0] < 0 ? 0 : min_u64((uint64_t)v[0], NEVER / NS_PER_SECOND / 4) * NS_PER_SECOND + (uint64_t)v[1] * 1000;
+    *to = v[0] < 0
+              ? 0
+              : min_u64((uint64_t)v[0], NEVER / NS_PER_SECOND / 4) * NS_PER_SECOND + (uint64_t)v[1] * 1000;
     return 0;
 }
 
 long socket_set_option(struct socket *s, int level, int name, const void *value, size_t size) {
     struct socket_options *o = &s->options;
     int32_t v[2] = {0, 0};
-    if (level == SOL_SOCKET && (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW)) return set_time(&o->receive_timeout, value, size);
-    if (level == SOL_SOCKET && (name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW)) return set_time(&o->send_timeout, value, size);
+    if (level == SOL_SOCKET && (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW))
+        return set_time(&o->receive_timeout, value, size);
+    if (level == SOL_SOCKET && (name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW))
+        return set_time(&o->send_timeout, value, size);
     if (size < sizeof v[0] && !(level == IPPROTO_IP && size)) return -EINVAL;
     memcpy(v, value, min_u64(size, sizeof v));
     if (level == SOL_SOCKET && name == SO_LINGER) {
@@ -103,7 +108,8 @@ long socket_set_option(struct socket *s, int level, int name, const void *value,
     } else {
         struct place place = find(s, level, name);
         if (!place.at) return ignored(s, level, name) ? 0 : -ENOPROTOOPT;
-        bool positive = level == IPPROTO_TCP && (name == TCP_KEEPIDLE || name == TCP_KEEPINTVL || name == TCP_KEEPCNT);
+        bool positive =
+            level == IPPROTO_TCP && (name == TCP_KEEPIDLE || name == TCP_KEEPINTVL || name == TCP_KEEPCNT);
         if (positive && (v[0] < 1 || v[0] > (name == TCP_KEEPCNT ? 127 : 32767))) return -EINVAL;
         if (level == IPPROTO_TCP && name == TCP_MAXSEG && (v[0] < 88 || v[0] > 32767)) return -EINVAL;
         bool flag = place.bytes == sizeof(bool) && !positive && level != IPPROTO_IP;
@@ -123,7 +129,9 @@ static long give(void *value, size_t *size, const void *from, size_t bytes) {
     return 0;
 }
 
-static long give_int(void *value, size_t *size, int32_t number) { return give(value, size, &number, sizeof number); }
+static long give_int(void *value, size_t *size, int32_t number) {
+    return give(value, size, &number, sizeof number);
+}
 
 long socket_get_option(struct socket *s, int level, int name, void *value, size_t *size) {
     struct socket_options *o = &s->options;
@@ -135,7 +143,8 @@ long socket_get_option(struct socket *s, int level, int name, void *value, size_
         case SO_ERROR: return give_int(value, size, socket_take_error(s));
         case SO_TYPE: return give_int(value, size, s->type);
         case SO_DOMAIN: return give_int(value, size, s->domain);
-        case SO_PROTOCOL: return give_int(value, size, s->ops == &tcp_ops ? IP_TCP : s->ops == &udp_ops ? IP_UDP : 0);
+        case SO_PROTOCOL:
+            return give_int(value, size, s->ops == &tcp_ops ? IP_TCP : s->ops == &udp_ops ? IP_UDP : 0);
         case SO_ACCEPTCONN: return give_int(value, size, s->listening);
         case SO_SNDBUF: return give_int(value, size, (int32_t)o->send_bytes);
         case SO_RCVBUF: return give_int(value, size, (int32_t)o->receive_bytes);

@@ -16,8 +16,13 @@ struct socket *socket_new(int domain, int type, const struct socket_ops *ops) {
     s->domain = (uint8_t)domain;
     s->type = (uint8_t)type;
     s->last = &s->first;
-    s->options = (struct socket_options){.send_bytes = 212992, .receive_bytes = 212992, .keep_idle_s = 7200,
-                                         .keep_interval_s = 75, .keep_count = 9, .ttl = 64, .receive_low = 1,
+    s->options = (struct socket_options){.send_bytes = 212992,
+                                         .receive_bytes = 212992,
+                                         .keep_idle_s = 7200,
+                                         .keep_interval_s = 75,
+                                         .keep_count = 9,
+                                         .ttl = 64,
+                                         .receive_low = 1,
                                          .fin_wait_s = 60};
     return s;
 }

@@ -6,6 +6,9 @@
 #include "net.h"
 #include "wire.h"
 
+/* Nothing is looked up through a table at run time: the kernel is one piece. */
+#pragma GCC visibility push(hidden)
+
 #define MS 1000000ull /* ns */
 
 static inline void memcpy_word(void *to, const void *from) { __builtin_memcpy(to, from, 8); }
@@ -95,7 +98,7 @@ struct socket_options { /* what a listening socket hands on to those it accepts 
     bool quick_ack, dont_route, only_v6, out_of_band_inline, timestamps;
     uint8_t keep_count, type_of_service, ttl;
     int linger_s, priority, receive_low, defer_accept_s;
-    uint32_t send_bytes, receive_bytes;        /* SO_SNDBUF, SO_RCVBUF as Linux doubles them */
+    uint32_t send_bytes, receive_bytes; /* SO_SNDBUF, SO_RCVBUF as Linux doubles them */
     uint32_t keep_idle_s, keep_interval_s, user_timeout_ms, max_segment, fin_wait_s;
     uint64_t receive_timeout, send_timeout; /* ns */
 };
@@ -175,5 +178,7 @@ struct net {
     uint32_t request_count;
     uint64_t cookies_until, unaccepted_pages;
 };
+
+#pragma GCC visibility pop
 
 #endif

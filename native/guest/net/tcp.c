@@ -50,7 +50,8 @@ struct tcp *tcp_new(struct endpoint local, struct endpoint remote, const struct 
     t->ssthresh = 1u << 30;
     t->reorder = 3;
     t->cwnd = 10 * t->mss;
-    t->receive_limit = (uint32_t)(options->user_receive ? min_u64(options->receive_bytes, RECEIVE_MAX) : 131072);
+    t->receive_limit =
+        (uint32_t)(options->user_receive ? min_u64(options->receive_bytes, RECEIVE_MAX) : 131072);
     t->user_receive = options->user_receive;
     t->nagle_off = options->no_delay;
     t->corked = options->cork;
@@ -58,8 +59,10 @@ struct tcp *tcp_new(struct endpoint local, struct endpoint remote, const struct 
 }
 
 void tcp_changed(struct tcp *t) {
-    if (t->socket) net_socket_changed(t->socket);
-    else if (t->listener) net_socket_changed(t->listener->socket);
+    if (t->socket)
+        net_socket_changed(t->socket);
+    else if (t->listener)
+        net_socket_changed(t->listener->socket);
 }
 
 /* ---- lists ------------------------------------------------------------------------------------ */
@@ -132,7 +135,8 @@ void tcp_release(struct tcp *t) {
 
 void tcp_abort(struct tcp *t, int error) {
     if (t->state >= TCP_SYN_RECEIVED && t->state != TCP_TIME_WAIT) {
-        struct segment s = {.from = t->remote, .to = t->local, .flags = TCP_ACK, .acknowledgement = (uint32_t)t->nxt};
+        struct segment s = {
+            .from = t->remote, .to = t->local, .flags = TCP_ACK, .acknowledgement = (uint32_t)t->nxt};
         tcp_send_reset(&s);
     }
     tcp_close(t, error);

@@ -8,17 +8,21 @@
 
 #include "stack.h"
 
+/* Nothing is looked up through a table at run time: the kernel is one piece. */
+#pragma GCC visibility push(hidden)
+
 enum tcp_state { /* in this order: comparisons are used */
-    TCP_CLOSED,
-    TCP_SYN_SENT,
-    TCP_SYN_RECEIVED, /* simultaneous open only; a listener's handshakes are struct tcp_request */
-    TCP_ESTABLISHED,
-    TCP_CLOSE_WAIT,
-    TCP_FIN_WAIT_1,
-    TCP_FIN_WAIT_2,
-    TCP_CLOSING,
-    TCP_LAST_ACK,
-    TCP_TIME_WAIT
+                 TCP_CLOSED,
+                 TCP_SYN_SENT,
+                 TCP_SYN_RECEIVED, /* simultaneous open only; a listener's handshakes are struct tcp_request
+                                    */
+                 TCP_ESTABLISHED,
+                 TCP_CLOSE_WAIT,
+                 TCP_FIN_WAIT_1,
+                 TCP_FIN_WAIT_2,
+                 TCP_CLOSING,
+                 TCP_LAST_ACK,
+                 TCP_TIME_WAIT
 };
 enum tcp_recovery { RECOVERY_NONE, RECOVERY_FAST, RECOVERY_TIMEOUT };
 
@@ -44,7 +48,8 @@ struct tcp {
     struct tcp_listener *listener;                      /* until it is accepted */
     struct deadline timer;
     struct endpoint local, remote;
-    uint8_t state, recovery, send_scale, receive_scale, retries, probes, reorder; /* reorder: duplicate ACKs */
+    uint8_t state, recovery, send_scale, receive_scale, retries, probes,
+        reorder; /* reorder: duplicate ACKs */
     bool in_output, ack_now, fin_queued, fin_received, sack_ok, timestamps_ok, nagle_off, corked;
     bool push_anyway, probe_sent, cwnd_limited, receive_shut, user_receive, persisting, orphaned;
     uint8_t unacked_segments, keep_probes, dup_segments;
@@ -115,7 +120,8 @@ static inline uint64_t sequence_near(uint64_t reference, uint32_t sequence) {
 struct tcp *tcp_new(struct endpoint local, struct endpoint remote, const struct socket_options *options);
 struct tcp *tcp_find(struct endpoint local, struct endpoint remote);
 void tcp_enter(struct tcp *t); /* into the table */
-void tcp_close(struct tcp *t, int error); /* the connection is over; the struct too unless a socket holds it */
+void tcp_close(struct tcp *t,
+               int error); /* the connection is over; the struct too unless a socket holds it */
 void tcp_release(struct tcp *t);
 void tcp_abort(struct tcp *t, int error); /* with a RST */
 void tcp_time_wait(struct tcp *t);
@@ -153,5 +159,7 @@ struct tcp_listener *tcp_listener_for(struct endpoint local);
 void tcp_listener_close(struct tcp_listener *l);
 bool tcp_listener_input(struct segment *s); /* true: it was for a listener or a handshake */
 void tcp_accept_remove(struct tcp *t);
+
+#pragma GCC visibility pop
 
 #endif

@@ -81,7 +81,8 @@ static void advance(struct tcp *t, const struct segment *s, uint64_t ack) {
         t->dup_segments = 0;
     } else if (!t->sack_ok) {
         uint64_t segments = acked / t->mss;
-        t->dup_segments = t->recovery && t->dup_segments > segments ? (uint8_t)(t->dup_segments - segments) : 0;
+        t->dup_segments =
+            t->recovery && t->dup_segments > segments ? (uint8_t)(t->dup_segments - segments) : 0;
         if (t->recovery == RECOVERY_FAST) t->high_rxt = ack; /* NewReno: the next one is lost too */
     }
     grow(t, acked);
@@ -118,7 +119,8 @@ bool tcp_ack(struct tcp *t, struct segment *s) {
     if (ack < t->una) return true;
     t->probes = 0;
     bool news = t->sack_ok && s->sacks && take_sacks(t, s);
-    bool duplicate = ack == t->una && t->una < t->nxt && !s->bytes && !(s->flags & TCP_FIN) && s->window == t->window;
+    bool duplicate =
+        ack == t->una && t->una < t->nxt && !s->bytes && !(s->flags & TCP_FIN) && s->window == t->window;
     bool room = ack > t->una;
     if (room) advance(t, s, ack);
     if (duplicate && !t->sack_ok && t->dup_segments < 250) t->dup_segments++;

@@ -39,9 +39,13 @@ void tcp_input(const struct ip_header *ip, const uint8_t *bytes, size_t length) 
     if (header_bytes < sizeof *header || header_bytes > length) return;
     struct segment s = {.from = {be32(ip->source), be16(header->source)},
                         .to = {be32(ip->destination), be16(header->destination)},
-                        .sequence = be32(header->sequence), .acknowledgement = be32(header->acknowledgement),
-                        .window = be16(header->window), .flags = header->flags & 0x1f,
-                        .data = bytes + header_bytes, .bytes = length - header_bytes, .scale = -1};
+                        .sequence = be32(header->sequence),
+                        .acknowledgement = be32(header->acknowledgement),
+                        .window = be16(header->window),
+                        .flags = header->flags & 0x1f,
+                        .data = bytes + header_bytes,
+                        .bytes = length - header_bytes,
+                        .scale = -1};
     if (checksum(sum_bytes(bytes, length, sum_pseudo(s.from.ip, s.to.ip, IP_TCP, length)))) {
         net->counters.bad_checksum++;
         return;
@@ -132,8 +136,10 @@ static bool acceptable(struct tcp *t, struct segment *s) {
     bool reset = s->flags & TCP_RST;
     if (t->timestamps_ok && s->has_timestamp && !reset && (int32_t)(s->ts_value - t->ts_recent) < 0 &&
         net_now() - t->ts_recent_at < 24ull * 86400 * NS_PER_SECOND) {
-        if (s->bytes) t->ack_now = true, tcp_want_output(t);
-        else challenge(t);
+        if (s->bytes)
+            t->ack_now = true, tcp_want_output(t);
+        else
+            challenge(t);
         return false;
     }
     uint64_t start = s->start, end = start + s->bytes + !!(s->flags & TCP_SYN) + !!(s->flags & TCP_FIN);
@@ -182,7 +188,9 @@ void tcp_segment(struct tcp *t, struct segment *s) {
     if (!acceptable(t, s)) return;
     if (reset) {
         if (s->start == t->rcv_nxt)
-            tcp_close(t, t->state == TCP_SYN_RECEIVED ? ECONNREFUSED : t->state == TCP_TIME_WAIT ? 0 : ECONNRESET);
+            tcp_close(t, t->state == TCP_SYN_RECEIVED ? ECONNREFUSED
+                         : t->state == TCP_TIME_WAIT  ? 0
+                                                      : ECONNRESET);
         else
             challenge(t);
         return;

@@ -73,8 +73,13 @@ static bool check_cookie(const struct segment *s, struct tcp_request *r) {
     uint32_t iss = s->acknowledgement - 1, now = (uint32_t)(net_now() / COOKIE_PERIOD);
     for (uint32_t period = now; period + 2 > now; period--) {
         if (iss != cookie(s, s->sequence - 1, period, iss & 3)) continue;
-        *r = (struct tcp_request){.local = s->to, .remote = s->from, .iss = iss, .irs = s->sequence - 1,
-                                  .max_segment = cookie_sizes[iss & 3], .scale = -1, .window = s->window};
+        *r = (struct tcp_request){.local = s->to,
+                                  .remote = s->from,
+                                  .iss = iss,
+                                  .irs = s->sequence - 1,
+                                  .max_segment = cookie_sizes[iss & 3],
+                                  .scale = -1,
+                                  .window = s->window};
         return true;
     }
     return false;
@@ -88,9 +93,16 @@ static void syn_arrived(struct tcp_listener *l, const struct segment *s) {
         answer_with_cookie(s);
         return;
     }
-    *r = (struct tcp_request){.listener = l, .local = s->to, .remote = s->from, .irs = s->sequence,
-                              .ts_recent = s->ts_value, .window = s->window, .max_segment = s->max_segment,
-                              .scale = s->scale, .sack = s->sack_permitted, .timestamps = s->has_timestamp};
+    *r = (struct tcp_request){.listener = l,
+                              .local = s->to,
+                              .remote = s->from,
+                              .irs = s->sequence,
+                              .ts_recent = s->ts_value,
+                              .window = s->window,
+                              .max_segment = s->max_segment,
+                              .scale = s->scale,
+                              .sack = s->sack_permitted,
+                              .timestamps = s->has_timestamp};
     r->iss = tcp_initial_sequence(s->to, s->from);
     r->timer.fire = request_due;
     struct tcp_request **bucket = &net->requests[pair_of(s->to, s->from) % REQUEST_BUCKETS];
@@ -105,8 +117,13 @@ static bool complete(struct tcp_listener *l, const struct tcp_request *r, struct
     if (l->queued >= l->backlog || net->waiting_count >= WAITING_MAX) return false;
     struct tcp *t = tcp_new(r->local, r->remote, &l->socket->options);
     if (!t) return false;
-    struct segment syn = {.sequence = r->irs, .max_segment = r->max_segment, .scale = r->scale, .window = r->window,
-                          .sack_permitted = r->sack, .has_timestamp = r->timestamps, .ts_value = r->ts_recent};
+    struct segment syn = {.sequence = r->irs,
+                          .max_segment = r->max_segment,
+                          .scale = r->scale,
+                          .window = r->window,
+                          .sack_permitted = r->sack,
+                          .has_timestamp = r->timestamps,
+                          .ts_value = r->ts_recent};
     t->iss = 0x100000000ull + r->iss;
     t->una = t->nxt = t->send.start = t->send.end = t->high_rxt = t->small_end = t->iss + 1;
     t->ts_offset = 0;

@@ -90,7 +90,8 @@ void tcp_data(struct tcp *t, struct segment *s) {
         tcp_want_output(t);
         return; /* a FIN comes again with the data before it */
     }
-    if (bytes && t->listener && net->pages - min_u64(net->pages, net->pages_max / 2) > UNACCEPTED_PAGES_MAX) return;
+    if (bytes && t->listener && net->pages - min_u64(net->pages, net->pages_max / 2) > UNACCEPTED_PAGES_MAX)
+        return;
     if (bytes) {
         size_t stored = buffer_put(&t->receive, start, data, bytes);
         if (stored < bytes) fin = false;

@@ -137,8 +137,10 @@ bool tcp_send_syn_ack(const struct tcp_request *r) {
     uint8_t *room = ip_begin(r->remote.ip);
     if (!room) return false;
     struct tcp_header *header = (void *)room;
-    *header = (struct tcp_header){.sequence = be32(r->iss), .acknowledgement = be32(r->irs + 1),
-                                  .flags = TCP_SYN | TCP_ACK, .window = be16(RECEIVE_FIRST)};
+    *header = (struct tcp_header){.sequence = be32(r->iss),
+                                  .acknowledgement = be32(r->irs + 1),
+                                  .flags = TCP_SYN | TCP_ACK,
+                                  .window = be16(RECEIVE_FIRST)};
     uint8_t *p = put_syn_options(room + sizeof *header, tcp_mss_for(r->remote.ip), r->sack,
                                  r->scale >= 0 ? (int)RECEIVE_SCALE : -1);
     if (r->timestamps) p = put_timestamp(p, (uint32_t)(net_now() / MS), r->ts_recent);

@@ -229,7 +229,15 @@ static void tcp_options_changed(struct socket *s) {
     tcp_arm(t);
 }
 
-const struct socket_ops tcp_ops = {
-    .bind = tcp_bind, .listen = tcp_listen, .accept = tcp_accept, .connect = tcp_connect, .send = tcp_send,
-    .receive = tcp_receive, .shutdown = tcp_shutdown, .poll = tcp_poll, .close = tcp_socket_close,
-    .unread = tcp_unread, .unsent = tcp_unsent, .options_changed = tcp_options_changed};
+const struct socket_ops tcp_ops = {.bind = tcp_bind,
+                                   .listen = tcp_listen,
+                                   .accept = tcp_accept,
+                                   .connect = tcp_connect,
+                                   .send = tcp_send,
+                                   .receive = tcp_receive,
+                                   .shutdown = tcp_shutdown,
+                                   .poll = tcp_poll,
+                                   .close = tcp_socket_close,
+                                   .unread = tcp_unread,
+                                   .unsent = tcp_unsent,
+                                   .options_changed = tcp_options_changed};

@@ -47,7 +47,8 @@ uint64_t tcp_idle_time(const struct tcp *t) {
 static void poke(struct tcp *t) { tcp_send_segment(t, t->una - 1, 0, TCP_ACK); }
 
 static void resend_due(struct tcp *t, uint64_t now) {
-    uint64_t limit = t->socket && t->socket->options.user_timeout_ms ? t->socket->options.user_timeout_ms * MS : NEVER;
+    uint64_t limit =
+        t->socket && t->socket->options.user_timeout_ms ? t->socket->options.user_timeout_ms * MS : NEVER;
     if (t->persisting) {
         if (t->window) {
             t->push_anyway = true;
@@ -65,7 +66,8 @@ static void resend_due(struct tcp *t, uint64_t now) {
     if (synced && !t->recovery && !t->retries && !t->probe_sent && t->srtt &&
         now < max_u64(t->sent_at, t->heard_at) + t->rto) { /* a tail loss probe (RFC 8985, 7) */
         t->probe_sent = true;
-        uint64_t data_end = min_u64(t->nxt, t->send.end), start = max_u64(t->una, data_end - min_u64(data_end - t->una, t->mss / 2));
+        uint64_t data_end = min_u64(t->nxt, t->send.end),
+                 start = max_u64(t->una, data_end - min_u64(data_end - t->una, t->mss / 2));
         bool fin = t->nxt > t->send.end;
         if (start <= data_end && tcp_send_segment(t, start, data_end - start, TCP_ACK | (fin ? TCP_FIN : 0)))
             net->counters.retransmits++;

@@ -21,7 +21,8 @@ static void take_off(struct socket *s) {
 }
 
 static bool matches(const struct socket *s, struct endpoint to, struct endpoint from) {
-    if (s->local.portno != to.portno || (s->local.ip && s->local.ip != to.ip && !ip_is_broadcast(to.ip))) return false;
+    if (s->local.portno != to.portno || (s->local.ip && s->local.ip != to.ip && !ip_is_broadcast(to.ip)))
+        return false;
     return !s->remote.portno || (s->remote.portno == from.portno && s->remote.ip == from.ip);
 }
 
@@ -147,6 +148,12 @@ static void udp_close(struct socket *s) {
 
 static long udp_unread(struct socket *s) { return s->first ? (long)s->first->bytes : 0; }
 
-const struct socket_ops udp_ops = {.bind = udp_bind, .connect = udp_connect, .disconnect = udp_disconnect,
-                                   .send = udp_send, .receive = udp_receive, .shutdown = udp_shutdown,
-                                   .poll = udp_poll, .close = udp_close, .unread = udp_unread};
+const struct socket_ops udp_ops = {.bind = udp_bind,
+                                   .connect = udp_connect,
+                                   .disconnect = udp_disconnect,
+                                   .send = udp_send,
+                                   .receive = udp_receive,
+                                   .shutdown = udp_shutdown,
+                                   .poll = udp_poll,
+                                   .close = udp_close,
+                                   .unread = udp_unread};

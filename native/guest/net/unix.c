@@ -7,9 +7,9 @@
 #define MSG_PEEK 0x2
 
 struct unix_end {
-    struct socket *socket; /* NULL: not accepted yet */
-    struct unix_end *peer; /* NULL: never connected, or the other side is closed */
-    struct unix_end *waiting, **waiting_end, *next;       /* listener: connections to accept */
+    struct socket *socket;                          /* NULL: not accepted yet */
+    struct unix_end *peer;                          /* NULL: never connected, or the other side is closed */
+    struct unix_end *waiting, **waiting_end, *next; /* listener: connections to accept */
     struct unix_end *next_name, **name_link;
     struct unix_name name, peer_name;
     struct buffer in;
@@ -150,7 +150,8 @@ static long unix_accept(struct socket *s, struct socket **accepted) {
     return 0;
 }
 
-static long unix_send(struct socket *s, const void *from, size_t bytes, int flags, const struct endpoint *to) {
+static long unix_send(struct socket *s, const void *from, size_t bytes, int flags,
+                      const struct endpoint *to) {
     struct unix_end *e = s->unix_end, *peer = e ? e->peer : NULL;
     (void)flags, (void)to;
     if (s->error) return -socket_take_error(s);
@@ -214,6 +215,11 @@ static long unix_unread(struct socket *s) {
     return s->unix_end ? (long)(s->unix_end->in.end - s->unix_end->in.start) : 0;
 }
 
-const struct socket_ops unix_ops = {.listen = unix_listen, .accept = unix_accept, .send = unix_send,
-                                    .receive = unix_receive, .shutdown = unix_shutdown, .poll = unix_poll,
-                                    .close = unix_close, .unread = unix_unread};
+const struct socket_ops unix_ops = {.listen = unix_listen,
+                                    .accept = unix_accept,
+                                    .send = unix_send,
+                                    .receive = unix_receive,
+                                    .shutdown = unix_shutdown,
+                                    .poll = unix_poll,
+                                    .close = unix_close,
+                                    .unread = unix_unread};

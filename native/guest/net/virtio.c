@@ -10,10 +10,23 @@
 #define FRAME_HEADER 12u /* struct virtio_net_hdr with VIRTIO_F_VERSION_1; all zero: no offloads */
 #define STALLED_AT 192u  /* frames: so many do not wait for an exchange that happens to come */
 
-enum { MAGIC = 0x0, VERSION = 0x4, DEVICE_ID = 0x8, FEATURES = 0x10, FEATURES_SELECT = 0x14,
-       DRIVER_FEATURES = 0x20, DRIVER_FEATURES_SELECT = 0x24, QUEUE_SELECT = 0x30, QUEUE_MAX = 0x34,
-       QUEUE_SIZE = 0x38, QUEUE_READY = 0x44, STATUS = 0x70, QUEUE_TABLE = 0x80, QUEUE_AVAILABLE = 0x90,
-       QUEUE_USED = 0xa0 };
+enum {
+    MAGIC = 0x0,
+    VERSION = 0x4,
+    DEVICE_ID = 0x8,
+    FEATURES = 0x10,
+    FEATURES_SELECT = 0x14,
+    DRIVER_FEATURES = 0x20,
+    DRIVER_FEATURES_SELECT = 0x24,
+    QUEUE_SELECT = 0x30,
+    QUEUE_MAX = 0x34,
+    QUEUE_SIZE = 0x38,
+    QUEUE_READY = 0x44,
+    STATUS = 0x70,
+    QUEUE_TABLE = 0x80,
+    QUEUE_AVAILABLE = 0x90,
+    QUEUE_USED = 0xa0
+};
 #define FEATURE_MAC (1u << 5)
 #define FEATURE_VERSION_1 (1u << 0) /* of the second word */
 #define STATUS_ACKNOWLEDGE 1u
@@ -46,7 +59,9 @@ static uint16_t received; /* used entries of the receive queue that were taken *
 static bool present;
 
 static uint32_t reg(unsigned at) { return *(volatile uint32_t *)direct(boot->net_mmio_gpa + at); }
-static void set_reg(unsigned at, uint32_t value) { *(volatile uint32_t *)direct(boot->net_mmio_gpa + at) = value; }
+static void set_reg(unsigned at, uint32_t value) {
+    *(volatile uint32_t *)direct(boot->net_mmio_gpa + at) = value;
+}
 
 static void set_address(unsigned at, volatile void *to) {
     uint64_t gpa = gpa_of((void *)to);
@@ -76,7 +91,8 @@ static volatile struct queue *queue_start(unsigned number, uint8_t **buffers) {
 }
 
 static bool device_start(void) {
-    if (!boot->net_mmio_gpa || reg(MAGIC) != 0x74726976 || reg(VERSION) != 2 || reg(DEVICE_ID) != 1) return false;
+    if (!boot->net_mmio_gpa || reg(MAGIC) != 0x74726976 || reg(VERSION) != 2 || reg(DEVICE_ID) != 1)
+        return false;
     set_reg(STATUS, 0);
     set_reg(STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
     set_reg(FEATURES_SELECT, 0);
