@@ -102,6 +102,7 @@
       'native/guest/metadata.c',
       'native/guest/mmap.c',
       'native/guest/names.c',
+      'native/guest/net/virtio.c',
       'native/guest/open.c',
       'native/guest/page.c',
       'native/guest/path.c',
@@ -116,6 +117,9 @@
       'native/guest/sigframe.c',
       'native/guest/signal.c',
       'native/guest/signal_calls.c',
+      'native/guest/socket_address.c',
+      'native/guest/socket_calls.c',
+      'native/guest/socket_message.c',
       'native/guest/space.c',
       'native/guest/start.c',
       'native/guest/syscalls.c',
@@ -125,6 +129,32 @@
       'native/guest/tty.c',
       'native/guest/user.c',
       'native/guest/vectors.c',
+    ],
+
+    # The guest kernel's network stack, which the core's tests drive on the host too.
+    'net_sources': [
+      'native/guest/net/buffer.c',
+      'native/guest/net/checksum.c',
+      'native/guest/net/ether.c',
+      'native/guest/net/hash.c',
+      'native/guest/net/icmp.c',
+      'native/guest/net/ip.c',
+      'native/guest/net/option.c',
+      'native/guest/net/ranges.c',
+      'native/guest/net/socket.c',
+      'native/guest/net/tcp.c',
+      'native/guest/net/tcp_ack.c',
+      'native/guest/net/tcp_input.c',
+      'native/guest/net/tcp_listen.c',
+      'native/guest/net/tcp_loss.c',
+      'native/guest/net/tcp_output.c',
+      'native/guest/net/tcp_receive.c',
+      'native/guest/net/tcp_send.c',
+      'native/guest/net/tcp_socket.c',
+      'native/guest/net/tcp_timer.c',
+      'native/guest/net/timer.c',
+      'native/guest/net/udp.c',
+      'native/guest/net/unix.c',
     ],
 
     'core_test_sources': [
@@ -141,6 +171,8 @@
       'native/test/net_machine_test.cc',
       'native/test/nic_test.cc',
       'native/test/virtio_net_test.cc',
+      'native/test/net_test.cc',
+      'native/test/net_world.cc',
     ],
 
     'core_defines': ['_GNU_SOURCE', 'XXH_INLINE_ALL='],
@@ -189,7 +221,7 @@
     {
       'target_name': 'guest_kernel',
       'type': 'executable',
-      'sources': ['<@(guest_sources)'],
+      'sources': ['<@(guest_sources)', '<@(net_sources)'],
       'include_dirs': ['native/guest'],
       'cflags!': ['-fPIC', '-pthread', '-fno-omit-frame-pointer', '-O3'],
       'cflags': ['<@(guest_flags)'],
@@ -205,9 +237,16 @@
     ['core_tests==1', {
       'targets': [
         {
+          'target_name': 'net_stack',
+          'type': 'static_library',
+          'sources': ['<@(net_sources)'],
+          'include_dirs': ['native/guest'],
+          'cflags': ['-std=c11', '-ffreestanding', '-mgeneral-regs-only'],
+        },
+        {
           'target_name': 'core_test',
           'type': 'executable',
-          'dependencies': ['lockstep_core'],
+          'dependencies': ['lockstep_core', 'net_stack'],
           'sources': ['<@(core_test_sources)'],
           'include_dirs': ['native'],
           'defines': ['<@(core_defines)'],

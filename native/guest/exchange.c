@@ -4,6 +4,7 @@
  * expensive (30-50 us), so output is gathered per write and clock reads go without.
  */
 #include "file.h"
+#include "net/net.h"
 
 #define CALLS_PER_EXCHANGE 4096u /* a program that only computes still sees signals and control */
 #define STALE_CALLS 16u
@@ -28,7 +29,7 @@ static void exchange_once(uint32_t flags, uint64_t deadline_ns, bool want_input)
     volatile struct ls_channel *control = &port->channel[LS_CH_CONTROL];
     uint64_t input_gpa = 0;
     port->flags = flags;
-    port->deadline_ns = min_u64(deadline_ns, alarm_due());
+    port->deadline_ns = min_u64(deadline_ns, min_u64(alarm_due(), net_timer_due()));
     console->in_cap = console_room(want_input || console_wanted(), &input_gpa);
     console->in_gpa = input_gpa;
     console->in_len = 0;
@@ -51,6 +52,7 @@ void exchange(uint32_t flags, uint64_t deadline_ns, bool want_input) {
         answering = false;
     }
     tty_flush_echo();
+    network_exchanged();
     alarms_ring();
 }
 

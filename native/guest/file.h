@@ -63,7 +63,8 @@ struct inode {
             struct inode *parent;
             uint64_t next_cookie;
         };
-        struct pipe *pipe; /* FIFOs while open */
+        struct pipe *pipe;     /* FIFOs while open */
+        struct socket *socket; /* open sockets */
     };
 };
 extern struct inode *root, *cwd;

@@ -162,6 +162,11 @@ bool channel_hung_up(unsigned channel);
 void exchange_if_overdue(void); /* called at every system call */
 void control_answer(const uint8_t *request, uint32_t length);
 
+/* ---- net/virtio.c: the network card (net/net.h: the stack) ------------------------------------------- */
+void network_start(void);
+void network_exchanged(void);
+bool network_stalled(void); /* much waits to be sent: an exchange is due */
+
 /* ---- clock.c, random.c ------------------------------------------------------------------------------- */
 #define NS_PER_SECOND 1000000000ull
 uint64_t clock_now(void);       /* CLOCK_REALTIME; a step later at every reading */

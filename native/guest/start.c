@@ -18,6 +18,7 @@ void kernel_main(void) {
     assert((uint64_t)reflect_frame == LS_DIRECT_MAP + LS_GPA_REFLECT);
     clock_exchanged(true);
     threads_start();
+    network_start();
     cpio_unpack();
     devices_start();
     console_start();

@@ -20,6 +20,9 @@ typedef long (*call)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)
     X(tgkill) X(utimes) X(openat) X(mkdirat) X(mknodat) X(fchownat) X(newfstatat) X(unlinkat)            \
     X(renameat) X(linkat) X(symlinkat) X(readlinkat) X(fchmodat) X(faccessat) X(pselect6) X(ppoll)       \
     X(utimensat) X(fallocate) X(dup3) X(pipe2) X(preadv) X(pwritev) X(prlimit64) X(getcpu) X(renameat2)  \
+    X(socket) X(socketpair) X(bind) X(listen) X(accept) X(accept4) X(connect) X(shutdown)                \
+    X(getsockname) X(getpeername) X(setsockopt) X(getsockopt) X(sendto) X(recvfrom) X(sendmsg) X(recvmsg)  \
+    X(sendmmsg) X(recvmmsg)    \
     X(getrandom) X(copy_file_range) X(statx) X(close_range) X(faccessat2) X(clone) X(clone3) X(fork)        \
     X(vfork) X(gettid) X(exit_group) X(sched_yield) X(set_tid_address) X(set_robust_list)                \
     X(get_robust_list) X(membarrier) X(timer_create) X(timer_settime) X(timer_gettime)                   \

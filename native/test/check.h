@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <random>
 #include <string>
@@ -54,7 +55,9 @@ std::string failure_code(Body body, std::string* message = nullptr) {
 inline int run() {
   random();
   int number = 0, failed = 0;
+  const char* only = getenv("LOCKSTEP_ONLY");  // one test of many, while it is worked on
   for (const Case& test : cases()) {
+    if (only && !strstr(test.name, only)) continue;
     std::string why;
     try {
       test.body();

@@ -1,0 +1,165 @@
+/*
+ * One TCP connection. Sequence numbers are 64-bit inside and never wrap: their low 32 bits are
+ * what the wire carries, and sequence_near() finds the whole number again. A byte's sequence
+ * number is also its position in the send or receive buffer.
+ */
+#ifndef LOCKSTEP_GUEST_NET_TCP_H
+#define LOCKSTEP_GUEST_NET_TCP_H
+
+#include "stack.h"
+
+/* Nothing is looked up through a table at run time: the kernel is one piece. */
+#pragma GCC visibility push(hidden)
+
+enum tcp_state { /* in this order: comparisons are used */
+                 TCP_CLOSED,
+                 TCP_SYN_SENT,
+                 TCP_SYN_RECEIVED, /* simultaneous open only; a listener's handshakes are struct tcp_request
+                                    */
+                 TCP_ESTABLISHED,
+                 TCP_CLOSE_WAIT,
+                 TCP_FIN_WAIT_1,
+                 TCP_FIN_WAIT_2,
+                 TCP_CLOSING,
+                 TCP_LAST_ACK,
+                 TCP_TIME_WAIT
+};
+enum tcp_recovery { RECOVERY_NONE, RECOVERY_FAST, RECOVERY_TIMEOUT };
+
+struct segment { /* one that arrived */
+    struct endpoint from, to;
+    uint32_t sequence, acknowledgement, window;
+    uint64_t start; /* of the data; the sequence number near what is expected */
+    const uint8_t *data;
+    size_t bytes;
+    uint8_t flags;
+    bool has_timestamp, sack_permitted;
+    int8_t scale; /* -1: none */
+    uint16_t max_segment;
+    uint32_t ts_value, ts_echo;
+    unsigned sacks;
+    uint32_t sack[4][2];
+};
+
+struct tcp {
+    struct tcp *hash_next;
+    struct tcp *output_next, *queue_next, **queue_link; /* accept queue, or TIME_WAIT, or orphans */
+    struct socket *socket;                              /* NULL: not accepted yet, or already closed */
+    struct tcp_listener *listener;                      /* until it is accepted */
+    struct deadline timer;
+    struct endpoint local, remote;
+    uint8_t state, recovery, send_scale, receive_scale, retries, probes,
+        reorder; /* reorder: duplicate ACKs */
+    bool in_output, ack_now, fin_queued, fin_received, sack_ok, timestamps_ok, nagle_off, corked;
+    bool push_anyway, probe_sent, cwnd_limited, receive_shut, user_receive, persisting, orphaned;
+    uint8_t unacked_segments, keep_probes, dup_segments;
+
+    /* sending */
+    struct buffer send;
+    uint64_t iss, una, nxt, recover, high_rxt, rexmit_edge, small_end;
+    uint64_t window_seq, window_ack; /* of the segment that set the window last */
+    uint32_t window, max_window, mss, cwnd, ssthresh, cwnd_credit;
+    uint32_t undo_cwnd, undo_ssthresh, first_rexmit_ts, ts_offset;
+    bool undo_possible;
+    struct ranges *sacked;
+    uint64_t rtt_seq, rtt_at, srtt, rttvar, rto; /* ns */
+
+    /* receiving */
+    struct buffer receive; /* its end is what we expect next, but for a FIN */
+    struct ranges *early;  /* arrived out of order */
+    uint64_t rcv_nxt, rcv_edge, last_ack_sent, latest_early;
+    uint64_t duplicate_start, duplicate_end; /* to report as D-SACK */
+    uint32_t receive_limit, ts_recent;
+    uint64_t ts_recent_at, tuned_at, tuned_from;
+
+    /* times; NEVER when not set */
+    uint64_t resend_at, ack_at, idle_at, heard_at, sent_at, challenge_at, unacked_since;
+};
+
+struct tcp_request { /* a SYN that was answered */
+    struct tcp_request *next, **link;
+    struct tcp_listener *listener;
+    struct deadline timer;
+    struct endpoint local, remote;
+    uint32_t iss, irs, ts_recent, window;
+    uint16_t max_segment;
+    int8_t scale;
+    uint8_t tries;
+    bool sack, timestamps;
+};
+struct tcp_listener {
+    struct tcp_listener *next;
+    struct socket *socket;
+    struct tcp *first, **last; /* established, waiting for accept */
+    uint32_t queued, backlog;
+};
+
+static inline uint64_t sequence_near(uint64_t reference, uint32_t sequence) {
+    return reference + (uint64_t)(int64_t)(int32_t)(sequence - (uint32_t)reference);
+}
+
+#define TCP_MSS_MIN 88u
+#define TCP_MSS_DEFAULT 536u
+#define RTO_MIN (200 * MS)
+#define RTO_MAX (60000 * MS)
+#define ACK_DELAY (40 * MS)
+#define CORK_DELAY (200 * MS)
+#define TIME_WAIT_NS (60000 * MS)
+#define RETRIES_MAX 15u
+#define SYN_RETRIES 6u
+#define TIME_WAITS_MAX 2048u
+#define ORPHANS_MAX 512u
+#define WAITING_MAX 4096u /* established, not accepted, of all listeners */
+#define RECEIVE_SCALE 8u
+#define RECEIVE_FIRST 65535u
+#define RECEIVE_MAX (6u << 20)
+#define SEND_FIRST (256u << 10)
+#define SEND_MAX (4u << 20)
+
+/* tcp.c */
+struct tcp *tcp_new(struct endpoint local, struct endpoint remote, const struct socket_options *options);
+struct tcp *tcp_find(struct endpoint local, struct endpoint remote);
+void tcp_enter(struct tcp *t); /* into the table */
+void tcp_close(struct tcp *t,
+               int error); /* the connection is over; the struct too unless a socket holds it */
+void tcp_release(struct tcp *t);
+void tcp_abort(struct tcp *t, int error); /* with a RST */
+void tcp_time_wait(struct tcp *t);
+void tcp_changed(struct tcp *t);
+void tcp_want_output(struct tcp *t);
+void tcp_orphan(struct tcp *t);
+void tcp_queue_add(struct tcp *t, struct tcp ***end);
+void tcp_queue_remove(struct tcp *t, struct tcp ***end);
+uint32_t tcp_timestamp(const struct tcp *t);
+uint32_t tcp_initial_sequence(struct endpoint local, struct endpoint remote);
+uint16_t tcp_mss_for(uint32_t ip);
+/* tcp_input.c, tcp_ack.c, tcp_receive.c */
+void tcp_segment(struct tcp *t, struct segment *s);
+void tcp_negotiate(struct tcp *t, const struct segment *s);
+bool tcp_ack(struct tcp *t, struct segment *s); /* false: the segment must not be used */
+void tcp_rtt(struct tcp *t, uint64_t rtt);
+void tcp_data(struct tcp *t, struct segment *s);
+/* tcp_output.c, tcp_send.c, tcp_loss.c */
+bool tcp_output(struct tcp *t); /* false: no room in the transmit queue */
+bool tcp_send_segment(struct tcp *t, uint64_t at, size_t bytes, uint8_t flags);
+void tcp_send_reset(const struct segment *s);
+bool tcp_send_syn_ack(const struct tcp_request *r);
+void tcp_update_edge(struct tcp *t);
+uint64_t tcp_in_flight(const struct tcp *t); /* RFC 6675's pipe */
+bool tcp_hole(const struct tcp *t, uint64_t from, uint64_t *start, uint64_t *end);
+bool tcp_is_lost(const struct tcp *t);
+void tcp_lose(struct tcp *t, enum tcp_recovery how);
+/* tcp_timer.c */
+void tcp_fire(struct deadline *it);
+void tcp_arm(struct tcp *t);
+void tcp_arm_resend(struct tcp *t);
+uint64_t tcp_idle_time(const struct tcp *t);
+/* tcp_listen.c */
+struct tcp_listener *tcp_listener_for(struct endpoint local);
+void tcp_listener_close(struct tcp_listener *l);
+bool tcp_listener_input(struct segment *s); /* true: it was for a listener or a handshake */
+void tcp_accept_remove(struct tcp *t);
+
+#pragma GCC visibility pop
+
+#endif
