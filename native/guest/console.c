@@ -10,6 +10,7 @@ static uint32_t input_at, input_end; /* what a pipe's reader has not taken yet *
 static bool ended;                   /* end of input, or the terminal is gone */
 static uint8_t output[65536] __attribute__((aligned(4096)));
 static struct inode *terminal, *pipe_inode;
+static struct wait_queue queue;
 
 static bool stdin_is_tty(void) { return boot->flags & LS_BOOT_STDIN_TTY; }
 
@@ -58,7 +59,10 @@ void console_input(uint32_t length, bool end) {
     else if (length)
         input_at = 0, input_end = length;
     ended |= end;
+    if (length || end) queue_wake(&queue, POLLIN | POLLHUP);
 }
+
+bool console_wanted(void) { return queue_wanted(&queue, POLLIN); }
 
 static bool readable(void) { return ended || (stdin_is_tty() ? tty_readable() : input_at < input_end); }
 
@@ -77,18 +81,10 @@ static long take(void *to, size_t bytes) {
 static long console_read(struct file *file, void *to, size_t bytes, uint64_t *offset) {
     (void)offset;
     if (!bytes) return 0;
-    for (bool polled = false;;) {
-        long n = take(to, bytes);
-        if (n != -EAGAIN) return n;
-        if (signal_ready()) return -ERESTARTSYS;
-        if (file->flags & O_NONBLOCK) {
-            if (polled) return -EAGAIN;
-            exchange(LS_EX_TIME, NEVER, true);
-            polled = true;
-        } else {
-            exchange(LS_EX_WAIT, NEVER, true);
-        }
-    }
+    long n = take(to, bytes);
+    if (n != -EAGAIN || !(file->flags & O_NONBLOCK)) return n;
+    exchange(LS_EX_TIME, NEVER, true); /* is there anything by now? */
+    return take(to, bytes);
 }
 
 /* ---- output ------------------------------------------------------------------------------ */
@@ -106,7 +102,7 @@ static long console_write(struct file *file, const void *from, size_t bytes, uin
             }
         }
         if (channel_hung_up(file->channel)) {
-            signal_raise(SIGPIPE, SI_USER);
+            signal_raise_here(SIGPIPE, SI_USER);
             return -EPIPE;
         }
         done += n;
@@ -130,4 +126,15 @@ static long console_ioctl(struct file *file, unsigned request, uint64_t argument
     return is_tty(file) ? tty_ioctl(request, argument) : -ENOTTY;
 }
 
-const struct file_ops console_ops = {console_read, console_write, console_poll, console_ioctl, NULL, false};
+static struct wait_queue *console_queue(struct file *file) {
+    (void)file;
+    return &queue;
+}
+
+const struct file_ops console_ops = {.read = console_read,
+                                     .write = console_write,
+                                     .poll = console_poll,
+                                     .ioctl = console_ioctl,
+                                     .queue = console_queue,
+                                     .outside = true,
+                                     .name = "the console"};

@@ -48,7 +48,8 @@ static void send_file(struct inode *inode) {
 
 void control_answer(const uint8_t *request, uint32_t length) {
     static char path[PATH_MAX], text[PATH_MAX + 32];
-    struct answer answer = {0, -EINVAL, 0};
+    static struct answer answer;
+    answer = (struct answer){0, -EINVAL, 0};
     uint8_t op = length > 8 ? request[4] : 0;
     size_t n = length > 8 ? min_u64(length - 8, sizeof path - 1) : 0;
     if (length >= 4) memcpy(&answer.id, request, 4);

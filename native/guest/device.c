@@ -23,7 +23,8 @@ static unsigned device_poll(struct file *file) {
     return POLLIN | POLLOUT;
 }
 
-const struct file_ops device_ops = {device_read, device_write, device_poll, NULL, NULL, true};
+const struct file_ops device_ops = {
+    .read = device_read, .write = device_write, .poll = device_poll, .seekable = true};
 
 /* ---- the tree: what the archive already has is kept ---------------------------------------------- */
 static struct inode *make(struct inode *directory, const char *name, uint32_t mode, uint32_t rdev,

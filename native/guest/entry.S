@@ -42,7 +42,8 @@ syscall_entry:
     mov user_rip(%rip), %rcx
     mov user_rflags(%rip), %r11
 .Lat_cpl3:
-    lea (kernel_stack_top - 8)(%rip), %rsp  /* 23 words follow: C wants 16-byte alignment */
+    mov thread_stack(%rip), %rsp    /* 23 words follow: C wants 16-byte alignment */
+.Lon_kernel_stack:
     push $0x2b
     push user_rsp(%rip)
     push %r11
@@ -72,8 +73,14 @@ fault_entry:
     sub text_start(%rip), %rax
     cmp text_bytes(%rip), %rax
     mov 48(%rsp), %rsp              /* then go on below its stack (it has no red zone) */
-    jb 1f
-    lea kernel_stack_top(%rip), %rsp
+    jb 2f
+    mov thread_stack(%rip), %rsp
+    jmp 1f
+2:  cmp thread_stack_low(%rip), %rsp /* nearly used up, or the program's: the report needs room */
+    jb 3f
+    cmp thread_stack(%rip), %rsp
+    jbe 1f
+3:  lea emergency_stack_top(%rip), %rsp
 1:  movabs $fault_frame, %rax
     push 56(%rax); push 48(%rax); push 40(%rax); push 32(%rax)
     push 24(%rax); push 16(%rax); push 8(%rax); push (%rax)
@@ -89,6 +96,19 @@ full_return:
     POP_REGISTERS
     add $24, %rsp
     iretq
+
+/* ---- threads: void switch_stacks(uint64_t *save, uint64_t load) ------------------------- */
+.balign 16
+.globl switch_stacks, thread_begin
+switch_stacks:
+    push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15
+    mov %rsp, (%rdi)
+    mov %rsi, %rsp
+    pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp
+    ret
+thread_begin:                       /* a new thread: its stack holds nothing but its frame */
+    call thread_arrived
+    jmp full_return
 
 /* ---- services: void service(code, argument) runs code at CPL 0 ------------------------- */
 .balign 16
@@ -176,13 +196,22 @@ VECTOR 33, 0
 text_start: .quad kernel_text
 text_bytes: .quad kernel_text_bytes
 
+.data
+.balign 8
+.globl thread_stack
+thread_stack: .quad kernel_stack_top - 8    /* of the running thread */
+
 .bss
 .balign 16
 user_rsp: .quad 0
 user_rip: .quad 0
 user_rflags: .quad 0
 fault_rax: .quad 0
+.globl thread_stack_low
+thread_stack_low: .quad 0           /* of the running thread */
 .balign 4096
+.skip 4096
+emergency_stack_top:
 kernel_stack: .skip 65536
 .globl kernel_stack_top
 kernel_stack_top:

@@ -6,6 +6,7 @@
 #include "file.h"
 
 #define CALLS_PER_EXCHANGE 4096u /* a program that only computes still sees signals and control */
+#define STALE_CALLS 16u
 
 static uint8_t control_buffer[PATH_MAX + 8];
 static uint32_t calls;
@@ -27,9 +28,8 @@ static void exchange_once(uint32_t flags, uint64_t deadline_ns, bool want_input)
     volatile struct ls_channel *control = &port->channel[LS_CH_CONTROL];
     uint64_t input_gpa = 0;
     port->flags = flags;
-    port->deadline_ns = min_u64(deadline_ns, timer_due());
-    port->timer_due_ns = timer_due();
-    console->in_cap = console_room(want_input, &input_gpa);
+    port->deadline_ns = min_u64(deadline_ns, alarm_due());
+    console->in_cap = console_room(want_input || console_wanted(), &input_gpa);
     console->in_gpa = input_gpa;
     console->in_len = 0;
     control->in_cap = answering ? 0 : sizeof control_buffer;
@@ -51,11 +51,13 @@ void exchange(uint32_t flags, uint64_t deadline_ns, bool want_input) {
         answering = false;
     }
     tty_flush_echo();
-    timer_check();
+    alarms_ring();
 }
 
-/* Sends bytes at once. The channel holds nothing before and nothing after. */
+/* Sends bytes at once, which lie in the direct map (a kernel stack does not). The channel holds nothing
+ * before and nothing after. */
 void exchange_send(unsigned channel, const void *bytes, uint32_t length) {
+    assert(gpa_of(bytes) < boot->ram_bytes);
     port->channel[channel].out_gpa = gpa_of(bytes);
     port->channel[channel].out_len = length;
     exchange(0, NEVER, false);
@@ -63,6 +65,8 @@ void exchange_send(unsigned channel, const void *bytes, uint32_t length) {
 }
 
 bool channel_hung_up(unsigned channel) { return port->channel[channel].out_flags & LS_OUT_HANGUP; }
+
+bool exchange_is_stale(void) { return calls >= STALE_CALLS; }
 
 void exchange_if_overdue(void) {
     if (++calls >= CALLS_PER_EXCHANGE) exchange(LS_EX_TIME, NEVER, false);

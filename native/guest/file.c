@@ -22,6 +22,7 @@ struct file *file_new(const struct file_ops *ops, struct inode *inode, uint32_t 
 
 void file_drop(struct file *file) {
     if (--file->uses) return;
+    epoll_forget(file);
     if (file->ops->close) file->ops->close(file);
     inode_release(file->inode);
     if (file->path) object_free(file->path, strlen(file->path) + 1);
@@ -154,12 +155,29 @@ static struct file *writable(int fd) {
 }
 
 /* One piece of the program's memory into or out of a file, at the file's own offset or another. */
-static long transfer(struct file *file, uint64_t address, uint64_t bytes, bool out, uint64_t *offset) {
-    if (bytes > INT32_MAX) bytes = INT32_MAX & ~(PAGE - 1);
+static long try_transfer(struct file *file, uint64_t address, uint64_t bytes, bool out, uint64_t *offset) {
     uint64_t span = user_span(address, bytes, !out);
     if (bytes && !span) return -EFAULT;
     if (out) return file->ops->write(file, (const void *)address, span, offset);
     return file->ops->read(file, (void *)address, span, offset);
+}
+
+/* Waits where the file would: a read for the first bytes, a write until all are taken. */
+static long transfer(struct file *file, uint64_t address, uint64_t bytes, bool out, uint64_t *offset) {
+    long total = 0, n, error = 0;
+    if (bytes > INT32_MAX) bytes = INT32_MAX & ~(PAGE - 1);
+    file->uses++; /* another thread may close it meanwhile */
+    for (;;) {
+        n = try_transfer(file, address + (uint64_t)total, bytes - (uint64_t)total, out, offset);
+        if (n > 0) total += n;
+        if (n >= 0 && (!out || !n || (uint64_t)total == bytes || (file->flags & O_NONBLOCK))) break;
+        if (n > 0) continue;
+        if (n != -EAGAIN || (file->flags & O_NONBLOCK)) break;
+        if ((n = error)) break;
+        error = file_sleep(file, out ? POLLOUT : POLLIN, NEVER);
+    }
+    file_drop(file);
+    return total ? total : n;
 }
 
 long sys_read(int fd, uint64_t address, uint64_t bytes) {
@@ -199,23 +217,33 @@ static long gather(struct file *file, const struct iovec *piece, uint64_t count,
     return file->ops->write(file, buffer, length, offset);
 }
 
-static long vector(struct file *file, uint64_t address, uint64_t count, bool out, uint64_t *offset) {
+static long vector_pieces(struct file *file, uint64_t address, uint64_t count, bool out, uint64_t *offset) {
     long total = 0;
+    struct iovec piece;
+    for (uint64_t i = 0; i < count; i++) {
+        if (copy_in(&piece, address + i * sizeof piece, sizeof piece)) return total ? total : -EFAULT;
+        if (!piece.iov_len) continue;
+        /* Once something was read, nothing is waited for. */
+        long n = out || !total ? transfer(file, (uint64_t)piece.iov_base, piece.iov_len, out, offset)
+                               : try_transfer(file, (uint64_t)piece.iov_base, piece.iov_len, out, offset);
+        if (n < 0) return total ? total : n;
+        total += n;
+        if ((uint64_t)n < piece.iov_len) break;
+    }
+    return total;
+}
+
+static long vector(struct file *file, uint64_t address, uint64_t count, bool out, uint64_t *offset) {
     if (!file) return -EBADF;
     if (count > UIO_MAXIOV) return -EINVAL;
     if (!user_ok(address, count * sizeof(struct iovec), false)) return -EFAULT;
-    const struct iovec *piece = (const void *)address;
     if (out && file->ops == &console_ops) {
-        long n = gather(file, piece, count, offset);
+        long n = gather(file, (const void *)address, count, offset);
         if (n != -E2BIG) return n;
     }
-    for (uint64_t i = 0; i < count; i++) {
-        if (!piece[i].iov_len) continue;
-        long n = transfer(file, (uint64_t)piece[i].iov_base, piece[i].iov_len, out, offset);
-        if (n < 0) return total ? total : n;
-        total += n;
-        if ((uint64_t)n < piece[i].iov_len) break;
-    }
+    file->uses++;
+    long total = vector_pieces(file, address, count, out, offset);
+    file_drop(file);
     return total;
 }
 
@@ -264,19 +292,25 @@ long sys_lseek(int fd, int64_t offset, int whence) {
 /* sendfile and copy_file_range: through a buffer, as far as the source gives. */
 static long copy_between(struct file *in, uint64_t *in_at, struct file *out, uint64_t *out_at,
                          uint64_t bytes) {
-    static uint8_t buffer[16384];
-    long total = 0;
+    static uint8_t buffer[16384]; /* holds nothing across a sleep */
+    long total = 0, m = 0, error = 0;
+    in->uses++, out->uses++;
     while (bytes) {
         long n = in->ops->read(in, buffer, min_u64(bytes, sizeof buffer), in_at);
-        if (n <= 0) return total ? total : n;
-        long m = out->ops->write(out, buffer, (size_t)n, out_at);
-        if (m < n) { /* give back what was not taken */
-            *in_at -= (uint64_t)(n - (m > 0 ? m : 0));
-            return m > 0 ? total + m : total ? total : m;
+        if ((m = n) <= 0) break;
+        m = out->ops->write(out, buffer, (size_t)n, out_at);
+        if (m < n) *in_at -= (uint64_t)(n - (m > 0 ? m : 0)); /* give back what was not taken */
+        if (m > 0) {
+            total += m, bytes -= (uint64_t)m;
+        } else {
+            if (m != -EAGAIN || (out->flags & O_NONBLOCK)) break;
+            if ((m = error)) break;
+            error = file_sleep(out, POLLOUT, NEVER);
         }
-        total += n, bytes -= (uint64_t)n;
     }
-    return total;
+    file_drop(in);
+    file_drop(out);
+    return total ? total : m;
 }
 
 long sys_sendfile(int to, int from, uint64_t offset, uint64_t bytes) {

@@ -5,7 +5,7 @@
 #ifndef LOCKSTEP_GUEST_FILE_H
 #define LOCKSTEP_GUEST_FILE_H
 
-#include "kernel.h"
+#include "thread.h"
 
 #include <linux/fcntl.h>
 #include <linux/poll.h>
@@ -103,6 +103,14 @@ long path_existing(struct place *place, int dirfd, uint64_t path, int flags); /*
 
 /* ---- open files: file.c, open.c --------------------------------------------------------- */
 struct file;
+/*
+ * What an open file can do. read and write never wait: they answer -EAGAIN, and the caller (file.c)
+ * sleeps in the file's queue and tries again. A file that can become ready has a queue and calls
+ * queue_wake on it with the POLL bits that may hold now, at every change; poll, select, epoll and
+ * sleeping readers all hang on that one call. Without a queue a file is always ready (and epoll
+ * refuses it). Calls that wait in other ways (accept, connect) do as file.c does: hold the file
+ * (uses++, file_drop), try, file_sleep, check the program's pointers again, try again.
+ */
 struct file_ops {
     long (*read)(struct file *file, void *to, size_t bytes, uint64_t *offset);
     long (*write)(struct file *file, const void *from, size_t bytes, uint64_t *offset);
@@ -110,6 +118,9 @@ struct file_ops {
     long (*ioctl)(struct file *file, unsigned request, uint64_t argument);
     void (*close)(struct file *file);
     bool seekable;
+    struct wait_queue *(*queue)(struct file *file);
+    bool outside;     /* what happens outside the machine can make it ready: waiting is no deadlock */
+    const char *name; /* what a sleeper waits for: "a pipe" */
 };
 struct file {
     const struct file_ops *ops;
@@ -117,10 +128,17 @@ struct file {
     uint64_t offset;
     uint32_t uses, flags; /* descriptors; O_ */
     uint32_t channel;     /* console: where output goes */
+    struct epoll_item *watches; /* epoll.c */
+    void *data;                 /* of the kind of file */
     char *path;           /* as opened, for /proc/self/fd; NULL: none */
 };
 #define FILES_MAX 1024
 extern const struct file_ops regular_ops, directory_ops, device_ops, console_ops, pipe_ops;
+/* Sleeps until one of the POLL bits may hold: 0, -ETIMEDOUT or -ERESTARTSYS. Then try again. */
+long file_sleep(struct file *file, unsigned events, uint64_t deadline);
+/* A descriptor for something without a name: eventfd and its kin. flags: O_NONBLOCK, O_CLOEXEC. */
+long anonymous_descriptor(const struct file_ops *ops, void *data, uint32_t flags);
+void epoll_forget(struct file *file); /* it is about to be closed */
 
 struct file *file_get(int fd); /* NULL: not open */
 struct file *file_new(const struct file_ops *ops, struct inode *inode, uint32_t flags);
@@ -143,6 +161,7 @@ struct file *console_open(uint32_t flags); /* console.c */
 void console_start(void);
 uint32_t console_room(bool want_input, uint64_t *gpa);
 void console_input(uint32_t length, bool end);
+bool console_wanted(void); /* somebody waits for input */
 struct file *pipe_open(struct inode *inode, uint32_t flags); /* pipe.c: FIFOs */
 
 struct tty {                /* tty.c: the line discipline */

@@ -1,6 +1,6 @@
 /*
- * Everything the kernel's files share, except files themselves (file.h). Single CPU,
- * single program, single thread, never preempted: no locks anywhere.
+ * Everything the kernel's files share, except threads (thread.h) and files (file.h). Single CPU,
+ * single program, and kernel code is never preempted: no locks anywhere.
  *
  * Conventions: a function returning long gives a result or -errno. Addresses of the program
  * are uint64_t until checked (user.c); after that they may be used as pointers, because
@@ -71,6 +71,7 @@ _Noreturn void panic(const char *why, uint64_t value);
 #define assert(c) ((c) ? (void)0 : panic("assertion failed: " #c, __LINE__))
 _Noreturn void exit_with_status(int status);
 _Noreturn void exit_with_signal(int signal);
+_Noreturn void exit_with_report(int signal, const char *sentence);
 
 /* ---- page.c: page frames and small objects ----------------------------------------------- */
 uint64_t page_alloc(void);       /* a zeroed frame's GPA, 0 when memory is exhausted */
@@ -152,8 +153,10 @@ extern char program_name[16];
 
 /* ---- exchange.c, control.c: meeting the monitor ----------------------------------------------------- */
 #define NEVER (~0ull)
-/* Sends what the channels hold, takes what there is. want_input: a reader of the console waits. */
+/* Sends what the channels hold, takes what there is. want_input: the caller wants the console's,
+ * as does whoever sleeps in its queue. Alarms that are due ring; no other thread runs meanwhile. */
 void exchange(uint32_t flags, uint64_t deadline_ns, bool want_input);
+bool exchange_is_stale(void); /* the last one was some system calls ago */
 void exchange_send(unsigned channel, const void *bytes, uint32_t length);
 bool channel_hung_up(unsigned channel);
 void exchange_if_overdue(void); /* called at every system call */
@@ -165,9 +168,8 @@ uint64_t clock_now(void);       /* CLOCK_REALTIME; a step later at every reading
 uint64_t clock_now_still(void); /* without the step, for the kernel's own stamps */
 uint64_t clock_since_boot(void);
 void clock_exchanged(bool with_time);
-void clock_if_stopped(void); /* a forced stop inside the kernel left its flag: see what is due */
-uint64_t timer_due(void);
-void timer_check(void);
+bool clock_is_known(int clock);
+bool clock_is_absolute(int clock);
 bool ns_from_timespec(uint64_t address, uint64_t *ns); /* false: EFAULT or EINVAL */
 void random_bytes(void *to, size_t bytes);
 
@@ -179,25 +181,21 @@ void random_bytes(void *to, size_t bytes);
 struct signal_action {
     uint64_t handler, flags, restorer, mask;
 };
-struct signals {
-    struct signal_action action[SIGNALS + 1];
-    siginfo_t info[SIGNALS + 1];
-    uint64_t pending, blocked;
-    uint64_t saved_mask; /* to restore after sigsuspend, ppoll, pselect */
-    bool restore_mask;
-    stack_t stack;
-};
-extern struct signals signals;
 #define signal_bit(n) (1ull << ((n)-1))
-void signal_raise(int signal, int code);
-void signal_raise_info(int signal, const siginfo_t *info);
+struct thread;
+void signal_raise(int signal, int code);                          /* for the process */
+void signal_raise_here(int signal, int code);                     /* for the current thread */
+bool signal_send(struct thread *thread, const siginfo_t *info);   /* NULL: for the process; false: no room */
 void signal_force(struct frame *frame, int signal, int code, uint64_t address);
 bool signal_ready(void);                  /* one is waiting to be delivered: blocking calls end */
 bool signal_deliver(struct frame *frame); /* true when the frame changed */
 void signal_exec(void);
+void signal_thread_ended(void);
+bool signal_take(uint64_t set, siginfo_t *info); /* the lowest of those pending */
+uint64_t signal_pending(void);
+void signal_block(uint64_t mask);
 void signal_set_temporary_mask(uint64_t mask);
 void sigframe_push(struct frame *frame, int signal, const siginfo_t *info);
-extern struct frame *current_frame; /* of the system call being served */
 extern struct frame fatal_frame;    /* of the fault that kills the program, if one did */
 
 /* ---- syscalls.c
@@ -205,5 +203,7 @@ extern struct frame fatal_frame;    /* of the fault that kills the program, if o
 extern uint32_t unknown_syscalls[512];
 extern uint64_t syscall_count;
 long not_implemented(void); /* ENOSYS, counted */
+long not_implemented_as(uint64_t number);
+void timers_exec(void);
 
 #endif

@@ -27,14 +27,15 @@ static unsigned always_ready(struct file *file) {
     return POLLIN | POLLOUT;
 }
 
-const struct file_ops regular_ops = {regular_read, regular_write, always_ready, NULL, NULL, true};
+const struct file_ops regular_ops = {
+    .read = regular_read, .write = regular_write, .poll = always_ready, .seekable = true};
 
 static long directory_read(struct file *file, void *to, size_t bytes, uint64_t *offset) {
     (void)file, (void)to, (void)bytes, (void)offset;
     return -EISDIR;
 }
 
-const struct file_ops directory_ops = {directory_read, NULL, always_ready, NULL, NULL, true};
+const struct file_ops directory_ops = {.read = directory_read, .poll = always_ready, .seekable = true};
 
 /* ---- creating ---------------------------------------------------------------------------- */
 static struct inode *create(struct place *place, uint32_t mode, long *error) {

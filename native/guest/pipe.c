@@ -7,6 +7,7 @@ struct pipe {
     uint64_t frame[PIPE_BYTES / PAGE];
     uint64_t read_at, write_at; /* counters */
     uint32_t readers, writers;
+    struct wait_queue queue;
 };
 
 static bool reads(const struct file *file) { return (file->flags & O_ACCMODE) != O_WRONLY; }
@@ -23,12 +24,7 @@ static size_t piece(struct pipe *pipe, uint64_t at, size_t bytes, void **where) 
 static long pipe_read(struct file *file, void *to, size_t bytes, uint64_t *offset) {
     struct pipe *pipe = file->inode->pipe;
     (void)offset;
-    while (bytes && pipe->read_at == pipe->write_at) {
-        if (!pipe->writers) return 0;
-        if (file->flags & O_NONBLOCK) return -EAGAIN;
-        if (signal_ready()) return -ERESTARTSYS;
-        exchange(LS_EX_WAIT, NEVER, false); /* only a signal can end this */
-    }
+    if (bytes && pipe->read_at == pipe->write_at) return pipe->writers ? -EAGAIN : 0;
     size_t done = 0;
     while (done < bytes && pipe->read_at < pipe->write_at) {
         void *from = NULL;
@@ -36,6 +32,7 @@ static long pipe_read(struct file *file, void *to, size_t bytes, uint64_t *offse
         memcpy((uint8_t *)to + done, from, n);
         done += n, pipe->read_at += n;
     }
+    if (done) queue_wake(&pipe->queue, POLLOUT);
     return (long)done;
 }
 
@@ -45,23 +42,20 @@ static long pipe_write(struct file *file, const void *from, size_t bytes, uint64
     (void)offset;
     while (done < bytes) {
         if (!pipe->readers) {
-            signal_raise(SIGPIPE, SI_USER);
+            signal_raise_here(SIGPIPE, SI_USER);
             return -EPIPE;
         }
         size_t room = PIPE_BYTES - (pipe->write_at - pipe->read_at);
         bool atomic = bytes <= PAGE && room < bytes; /* PIPE_BUF: all or nothing */
-        if (!room || atomic) {
-            if (file->flags & O_NONBLOCK) return done ? (long)done : -EAGAIN;
-            if (signal_ready()) return done ? (long)done : -ERESTARTSYS;
-            exchange(LS_EX_WAIT, NEVER, false);
-            continue;
-        }
+        if (!room || atomic) break;
         void *to;
         size_t n = piece(pipe, pipe->write_at, min_u64(bytes - done, room), &to);
         if (!n) return done ? (long)done : -ENOMEM;
         memcpy(to, (const uint8_t *)from + done, n);
         done += n, pipe->write_at += n;
     }
+    if (done) queue_wake(&pipe->queue, POLLIN);
+    if (bytes && !done) return -EAGAIN;
     return (long)done;
 }
 
@@ -84,6 +78,7 @@ static void pipe_close(struct file *file) {
     struct pipe *pipe = file->inode->pipe;
     pipe->readers -= reads(file);
     pipe->writers -= writes(file);
+    queue_wake(&pipe->queue, POLLIN | POLLOUT | POLLHUP | POLLERR);
     if (pipe->readers || pipe->writers) return;
     for (size_t i = 0; i < count_of(pipe->frame); i++)
         if (pipe->frame[i]) page_free(pipe->frame[i]);
@@ -91,7 +86,15 @@ static void pipe_close(struct file *file) {
     file->inode->pipe = NULL;
 }
 
-const struct file_ops pipe_ops = {pipe_read, pipe_write, pipe_poll, pipe_ioctl, pipe_close, false};
+static struct wait_queue *pipe_queue(struct file *file) { return &file->inode->pipe->queue; }
+
+const struct file_ops pipe_ops = {.read = pipe_read,
+                                  .write = pipe_write,
+                                  .poll = pipe_poll,
+                                  .ioctl = pipe_ioctl,
+                                  .close = pipe_close,
+                                  .queue = pipe_queue,
+                                  .name = "a pipe"};
 
 /* A FIFO's opening never waits for the other end: no second process could open it. */
 struct file *pipe_open(struct inode *inode, uint32_t flags) {

@@ -1,37 +1,81 @@
-/* poll and select: ask each file what holds now; wait at the monitor's door until something does. */
+/* poll and select: ask each file what holds now; sleep until something does. */
 #include "file.h"
 
 #define WANTED_ALWAYS (POLLERR | POLLHUP | POLLNVAL)
 
-struct request { /* the one loop behind all four calls */
-    int (*check)(struct request *request, bool *want_input);
-    uint64_t deadline; /* 0: do not wait */
-    struct pollfd *fds;
+/* Places in the queues of all files asked about, in pieces because the small objects end at 2048 bytes. */
+#define PLACES 25
+struct places {
+    struct places *next;
     unsigned count;
-    uint64_t *asked[3], *answer[3]; /* select's sets: read, write, except */
+    struct place_in_queue {
+        struct waiter waiter;
+        struct file *file; /* held while we hang in its queue */
+    } place[PLACES];
 };
 
-static unsigned ready(int fd, unsigned events, bool *want_input) {
+struct request { /* the one loop behind all four calls */
+    int (*check)(struct request *request);
+    uint64_t deadline; /* 0: do not wait */
+    uint64_t fds;
+    unsigned count;
+    uint64_t *asked[3], *answer[3]; /* select's sets: read, write, except */
+    bool want_input, outside;       /* the console is asked; something the world can change is */
+    bool joining;                   /* this check joins the queues */
+    struct places *places;
+};
+
+static bool join(struct request *request, struct file *file, unsigned events) {
+    struct places *places = request->places;
+    if (!file->ops->queue) return true;
+    if (!places || places->count == PLACES) {
+        if (!(places = object_alloc(sizeof *places))) return false;
+        places->next = request->places;
+        request->places = places;
+    }
+    struct place_in_queue *place = &places->place[places->count++];
+    place->file = file;
+    file->uses++;
+    place->waiter.thread = current;
+    waiter_join(&place->waiter, file->ops->queue(file), events | WANTED_ALWAYS);
+    return true;
+}
+
+static void leave_all(struct request *request) {
+    for (struct places *places; (places = request->places);) {
+        request->places = places->next;
+        for (unsigned i = 0; i < places->count; i++) {
+            waiter_leave(&places->place[i].waiter);
+            file_drop(places->place[i].file);
+        }
+        object_free(places, sizeof *places);
+    }
+}
+
+static unsigned ready(struct request *request, int fd, unsigned events) {
     struct file *file = file_get(fd);
     if (!file || !file->ops->poll) return file ? events & (POLLIN | POLLOUT) : POLLNVAL;
-    if (file->ops == &console_ops && (events & POLLIN)) *want_input = true;
+    if (file->ops == &console_ops && (events & POLLIN)) request->want_input = true;
+    request->outside |= file->ops->outside;
+    if (request->joining && !join(request, file, events)) return POLLNVAL;
     unsigned now = file->ops->poll(file);
     if (now & POLLIN) now |= POLLRDNORM;
     if (now & POLLOUT) now |= POLLWRNORM;
     return now & (events | WANTED_ALWAYS);
 }
 
-static int check_poll(struct request *request, bool *want_input) {
+static int check_poll(struct request *request) {
     int n = 0;
+    if (!user_ok(request->fds, request->count * sizeof(struct pollfd), true)) return -EFAULT;
     for (unsigned i = 0; i < request->count; i++) {
-        struct pollfd *p = &request->fds[i];
-        p->revents = p->fd < 0 ? 0 : (short)ready(p->fd, (unsigned)p->events, want_input);
+        struct pollfd *p = (struct pollfd *)request->fds + i;
+        p->revents = p->fd < 0 ? 0 : (short)ready(request, p->fd, (unsigned)(uint16_t)p->events);
         n += p->revents != 0;
     }
     return n;
 }
 
-static int check_select(struct request *request, bool *want_input) {
+static int check_select(struct request *request) {
     static const unsigned events[3] = {POLLIN, POLLOUT, POLLPRI};
     static const unsigned counts[3] = {POLLIN | POLLHUP | POLLERR, POLLOUT | POLLERR, POLLPRI};
     int n = 0;
@@ -40,7 +84,7 @@ static int check_select(struct request *request, bool *want_input) {
         for (unsigned i = 0; i < (request->count + 63) / 64; i++) request->answer[set][i] = 0;
         for (unsigned fd = 0; fd < request->count; fd++) {
             if (!(request->asked[set][fd / 64] >> (fd % 64) & 1)) continue;
-            unsigned now = ready((int)fd, events[set], want_input);
+            unsigned now = ready(request, (int)fd, events[set]);
             if (now & POLLNVAL) return -EBADF;
             if (!(now & counts[set])) continue;
             request->answer[set][fd / 64] |= 1ull << (fd % 64);
@@ -51,25 +95,30 @@ static int check_select(struct request *request, bool *want_input) {
 }
 
 static long wait(struct request *request) {
-    for (bool asked = false;;) {
-        bool want_input = false;
-        int n = request->check(request, &want_input);
-        if (n) return n;
-        if (signal_ready()) return -ERESTARTNOHAND;
-        if (clock_now_still() >= request->deadline) {
-            if (asked || !want_input) return 0;
-            exchange(LS_EX_TIME, NEVER, want_input); /* is there anything by now? */
+    long n, error = 0;
+    for (bool asked = false, joined = false;;) {
+        n = request->check(request);
+        joined |= request->joining;
+        request->joining = false;
+        if (n || error == -ERESTARTSYS) break;
+        if (clock_now_still() < request->deadline) {
+            request->joining = !joined;
+            if (!joined) continue; /* hang in the queues, and look once more */
+            error = thread_sleep(request->deadline, "a poll", request->outside);
         } else {
-            exchange(LS_EX_WAIT, request->deadline, want_input);
+            bool look = request->want_input || (request->outside && exchange_is_stale());
+            if (asked || !look) break;
+            exchange(LS_EX_TIME, NEVER, request->want_input); /* is there anything by now? */
         }
         asked = true;
     }
+    leave_all(request);
+    return n ? n : error == -ERESTARTSYS ? -ERESTARTNOHAND : 0;
 }
 
 static long poll(uint64_t fds, unsigned count, uint64_t deadline) {
     if (count > FILES_MAX) return -EINVAL;
-    if (!user_ok(fds, count * sizeof(struct pollfd), true)) return -EFAULT;
-    struct request request = {.check = check_poll, .deadline = deadline, .fds = (void *)fds, .count = count};
+    struct request request = {.check = check_poll, .deadline = deadline, .fds = fds, .count = count};
     return wait(&request);
 }
 
@@ -112,21 +161,24 @@ long sys_ppoll(uint64_t fds, unsigned count, uint64_t timeout, uint64_t mask, ui
 }
 
 static long select(int count, const uint64_t sets[3], uint64_t deadline) {
-    static uint64_t asked[3][FILES_MAX / 64], answer[3][FILES_MAX / 64];
+    enum { WORDS = FILES_MAX / 64 };
     if (count < 0) return -EINVAL;
     if (count > FILES_MAX) count = FILES_MAX;
     size_t bytes = ((size_t)count + 63) / 64 * 8;
+    uint64_t *words = object_alloc(6 * WORDS * sizeof *words);
+    if (!words) return -ENOMEM;
     struct request request = {.check = check_select, .deadline = deadline, .count = (unsigned)count};
-    for (int i = 0; i < 3; i++) {
+    long n = 0;
+    for (int i = 0; i < 3 && !n; i++) {
         if (!sets[i]) continue;
-        if (!user_ok(sets[i], bytes, true)) return -EFAULT;
-        memcpy(asked[i], (const void *)sets[i], bytes);
-        request.asked[i] = asked[i];
-        request.answer[i] = answer[i];
+        request.asked[i] = words + i * WORDS;
+        request.answer[i] = words + (i + 3) * WORDS;
+        n = copy_in(request.asked[i], sets[i], bytes);
     }
-    long n = wait(&request);
+    if (!n) n = wait(&request);
     for (int i = 0; n >= 0 && i < 3; i++)
-        if (sets[i]) memcpy((void *)sets[i], answer[i], bytes);
+        if (sets[i] && copy_out(sets[i], request.answer[i], bytes)) n = -EFAULT;
+    object_free(words, 6 * WORDS * sizeof *words);
     return n;
 }
 

@@ -1,7 +1,6 @@
 /* The process and its surroundings: identity, limits, names, and everything that always succeeds. */
-#include "kernel.h"
+#include "thread.h"
 #include <asm/prctl.h>
-#include <linux/futex.h>
 #include <linux/prctl.h>
 #include <linux/resource.h>
 #include <linux/sysinfo.h>
@@ -12,7 +11,6 @@ long sys_one(void) { return 1; }
 long sys_getppid(void) { return 0; }
 long sys_eperm(void) { return -EPERM; }
 long sys_enosys(void) { return -ENOSYS; } /* known to be missing, by every C library too: not counted */
-long sys_exit(int status) { exit_with_status(status); }
 long sys_wait4(void) { return -ECHILD; }
 
 long sys_uname(uint64_t to) {
@@ -105,15 +103,16 @@ long sys_arch_prctl(int code, uint64_t address) {
 }
 
 long sys_prctl(int option, uint64_t argument) {
+    char *name = current->tid == 1 ? program_name : current->name;
     switch (option) {
     case PR_SET_NAME: {
         uint64_t span = user_span(argument, sizeof program_name - 1, false);
         if (!span) return -EFAULT;
-        memset(program_name, 0, sizeof program_name);
-        memcpy(program_name, (const void *)argument, span);
+        memset(name, 0, sizeof program_name);
+        memcpy(name, (const void *)argument, span);
         return 0;
     }
-    case PR_GET_NAME: return copy_out(argument, program_name, sizeof program_name);
+    case PR_GET_NAME: return copy_out(argument, name, sizeof program_name);
     case PR_GET_DUMPABLE: return 1;
     case PR_SET_DUMPABLE:
     case PR_SET_PDEATHSIG:
@@ -131,18 +130,6 @@ long sys_getrandom(uint64_t to, uint64_t bytes, unsigned flags) {
     return (long)span;
 }
 
-long sys_sched_getaffinity(int pid, uint64_t size, uint64_t to) {
-    uint64_t one = 1;
-    if (pid != 0 && pid != 1) return -ESRCH;
-    if (size < 8 || size % 8) return -EINVAL;
-    return copy_out(to, &one, sizeof one) ?: 8;
-}
-
-long sys_sched_getparam(int pid, uint64_t to) {
-    uint32_t zero = 0;
-    return pid != 0 && pid != 1 ? -ESRCH : copy_out(to, &zero, sizeof zero);
-}
-
 long sys_getcpu(uint64_t cpu, uint64_t node) {
     uint32_t zero = 0;
     if (cpu && copy_out(cpu, &zero, 4)) return -EFAULT;
@@ -150,25 +137,3 @@ long sys_getcpu(uint64_t cpu, uint64_t node) {
 }
 
 long sys_getpriority(void) { return 20; }
-
-/* With one thread a wake finds nobody, and a wait whose word still holds could only end by a
- * timeout or a signal. */
-long sys_futex(uint64_t word, int operation, uint32_t value, uint64_t timeout) {
-    uint32_t now;
-    uint64_t ns = 0;
-    int command = operation & FUTEX_CMD_MASK;
-    if (command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET)
-        return command == FUTEX_WAKE || command == FUTEX_WAKE_BITSET ? 0 : not_implemented();
-    if (copy_in(&now, word, sizeof now)) return -EFAULT;
-    if (now != value) return -EAGAIN;
-    if (timeout && !ns_from_timespec(timeout, &ns)) return -EINVAL;
-    uint64_t deadline = !timeout                           ? NEVER
-                        : command == FUTEX_WAIT            ? clock_now() + ns
-                        : operation & FUTEX_CLOCK_REALTIME ? ns
-                                                           : ns + port->boot_time_ns;
-    while (clock_now_still() < deadline) {
-        if (signal_ready()) return -ERESTARTSYS;
-        exchange(LS_EX_WAIT, deadline, false);
-    }
-    return -ETIMEDOUT;
-}

@@ -1,11 +1,8 @@
 /*
  * The frame a handler runs on: the program's registers on its own stack, laid out as Linux
- * does on x86-64 (struct rt_sigframe), with the vector state as an XSAVE image.
- *
- * The image lies in guest memory, so it must be the same in every run: XSAVE's own XSTATE_BV is
- * not, and neither are the x87 instruction pointers, so constants take their place.
+ * does on x86-64 (struct rt_sigframe), with the vector state as an XSAVE image (vectors.c).
  */
-#include "kernel.h"
+#include "thread.h"
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 
@@ -16,29 +13,11 @@ struct sigframe {
 };
 
 #define LEGACY_BYTES 512u
-#define HEADER_BYTES 64u
 #define RED_ZONE 128u
 #define UC_FLAGS 7u /* UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
 
-/* The CPU model's, not the CPU's: asked from the monitor once. */
-static uint32_t xsave_bytes(void) {
-    static uint32_t bytes;
-    if (!bytes) {
-        uint32_t a = 0xd, b, c = 0, d;
-        __asm__ volatile("out %%al, %4" : "+a"(a), "=b"(b), "+c"(c), "=d"(d) : "i"(LS_PORT_CPUID));
-        bytes = b >= LEGACY_BYTES + HEADER_BYTES && b <= 16384 ? b : 4096;
-    }
-    return bytes;
-}
-
 static void save_vectors(uint8_t *area, uint32_t bytes) {
-    memset(area, 0, bytes + FP_XSTATE_MAGIC2_SIZE);
-    *(uint16_t *)area = 0x37f;         /* what XSAVE leaves out has its initial value */
-    *(uint32_t *)(area + 24) = 0x1f80; /* MXCSR */
-    __asm__ volatile("xsave64 (%0)" ::"r"(area), "a"(boot->xcr0), "d"(0) : "memory");
-    memset(area + 6, 0, 18);           /* x87 opcode, instruction and data pointers */
-    *(uint32_t *)(area + 28) = 0xffff; /* the mask of MXCSR: some CPUs have a bit more */
-    memset(area + LEGACY_BYTES - 48, 0, 48);
+    vectors_save(area);
     *(uint64_t *)(area + LEGACY_BYTES) = boot->xcr0;
     struct _fpx_sw_bytes *software = (void *)(area + LEGACY_BYTES - sizeof *software);
     *software = (struct _fpx_sw_bytes){.magic1 = FP_XSTATE_MAGIC1,
@@ -49,7 +28,7 @@ static void save_vectors(uint8_t *area, uint32_t bytes) {
 }
 
 static uint64_t choose_stack(const struct frame *frame, uint64_t flags) {
-    const stack_t *stack = &signals.stack;
+    const stack_t *stack = &current->signal_stack;
     bool on_it = frame->rsp - (uint64_t)stack->ss_sp < stack->ss_size;
     if ((flags & SA_ONSTACK) && stack->ss_size && !on_it) return (uint64_t)stack->ss_sp + stack->ss_size;
     return frame->rsp - RED_ZONE;
@@ -66,7 +45,7 @@ static void save_registers(struct sigcontext *to, const struct frame *frame) {
 
 void sigframe_push(struct frame *frame, int signal, const siginfo_t *info) {
     const struct signal_action *action = &signals.action[signal];
-    uint32_t bytes = xsave_bytes();
+    uint32_t bytes = vectors_bytes();
     uint64_t top = choose_stack(frame, action->flags);
     uint64_t area = (top - bytes - FP_XSTATE_MAGIC2_SIZE) & ~63ull;
     uint64_t at = ((area - sizeof(struct sigframe)) & ~15ull) - 8;
@@ -80,8 +59,8 @@ void sigframe_push(struct frame *frame, int signal, const siginfo_t *info) {
     to->restorer = action->restorer;
     to->info = *info;
     to->context.uc_flags = UC_FLAGS;
-    to->context.uc_stack = signals.stack;
-    to->context.uc_sigmask = signals.restore_mask ? signals.saved_mask : signals.blocked;
+    to->context.uc_stack = current->signal_stack;
+    to->context.uc_sigmask = current->restore_mask ? current->saved_mask : current->blocked;
     save_registers(&to->context.uc_mcontext, frame);
     to->context.uc_mcontext.fpstate = (void *)area;
     to->context.uc_mcontext.oldmask = to->context.uc_sigmask;
@@ -97,14 +76,11 @@ void sigframe_push(struct frame *frame, int signal, const siginfo_t *info) {
 
 static bool restore_vectors(uint64_t address) {
     static uint8_t copy[16384] __attribute__((aligned(64)));
-    uint32_t bytes = xsave_bytes();
+    uint32_t bytes = vectors_bytes();
     if (!address) return true;
     if (copy_in(copy, address, bytes)) return false;
-    /* The program may have edited the image; what would make XRSTOR fault is put right. */
-    memset(copy + LEGACY_BYTES + 8, 0, HEADER_BYTES - 8);
     *(uint64_t *)(copy + LEGACY_BYTES) = boot->xcr0;
-    *(uint32_t *)(copy + 24) &= 0xffff;
-    __asm__ volatile("xrstor64 (%0)" ::"r"(copy), "a"(boot->xcr0), "d"(0) : "memory");
+    vectors_restore(copy);
     return true;
 }
 
@@ -128,6 +104,6 @@ long sys_rt_sigreturn(void) {
         fatal_frame = *frame;
         exit_with_signal(SIGSEGV);
     }
-    signals.blocked = saved.context.uc_sigmask & ~(signal_bit(SIGKILL) | signal_bit(SIGSTOP));
+    signal_block(saved.context.uc_sigmask);
     return (long)from->rax;
 }

@@ -17,6 +17,7 @@ void kernel_main(void) {
     assert(boot->magic == LS_BOOT_MAGIC);
     assert((uint64_t)reflect_frame == LS_DIRECT_MAP + LS_GPA_REFLECT);
     clock_exchanged(true);
+    threads_start();
     cpio_unpack();
     devices_start();
     console_start();
@@ -67,6 +68,11 @@ void exit_with_signal(int signal) {
         format(report + n, sizeof port->report - (size_t)n, " at 0x%lx (instruction 0x%lx)",
                fatal_frame.address, fatal_frame.rip);
     }
+    leave(LS_EXIT_SIGNAL, (uint32_t)signal);
+}
+
+void exit_with_report(int signal, const char *sentence) {
+    format((char *)port->report, sizeof port->report, "%s", sentence);
     leave(LS_EXIT_SIGNAL, (uint32_t)signal);
 }
 

@@ -20,19 +20,25 @@ typedef long (*call)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)
     X(tgkill) X(utimes) X(openat) X(mkdirat) X(mknodat) X(fchownat) X(newfstatat) X(unlinkat)            \
     X(renameat) X(linkat) X(symlinkat) X(readlinkat) X(fchmodat) X(faccessat) X(pselect6) X(ppoll)       \
     X(utimensat) X(fallocate) X(dup3) X(pipe2) X(preadv) X(pwritev) X(prlimit64) X(getcpu) X(renameat2)  \
-    X(getrandom) X(copy_file_range) X(statx) X(close_range) X(faccessat2)
+    X(getrandom) X(copy_file_range) X(statx) X(close_range) X(faccessat2) X(clone) X(clone3) X(fork)        \
+    X(vfork) X(gettid) X(exit_group) X(sched_yield) X(set_tid_address) X(set_robust_list)                \
+    X(get_robust_list) X(membarrier) X(timer_create) X(timer_settime) X(timer_gettime)                   \
+    X(timer_getoverrun) X(timer_delete) X(epoll_create) X(epoll_create1) X(epoll_ctl) X(epoll_wait)      \
+    X(epoll_pwait) X(epoll_pwait2) X(eventfd) X(eventfd2) X(timerfd_create) X(timerfd_settime)           \
+    X(timerfd_gettime) X(signalfd) X(signalfd4) X(rt_sigqueueinfo) X(rt_tgsigqueueinfo)
 
 /* Calls answered by another call's function. */
 #define SHARED(X)                                                                                      \
-    X(exit_group, exit) X(fdatasync, fsync) X(sched_yield, zero) X(getpid, one) X(gettid, one)           \
+    X(fdatasync, fsync) X(getpid, one)           \
     X(getpgrp, one) X(getsid, one) X(setsid, eperm) X(getuid, zero) X(geteuid, zero) X(getgid, zero)     \
     X(getegid, zero) X(setuid, zero) X(setgid, zero) X(setreuid, zero) X(setregid, zero)                 \
     X(setresuid, zero) X(setresgid, zero) X(setfsuid, zero) X(setfsgid, zero) X(getresuid, getres)       \
-    X(getresgid, getres) X(setgroups, zero) X(set_tid_address, one) X(set_robust_list, zero)             \
+    X(getresgid, getres) X(setgroups, zero)             \
     X(personality, zero) X(setpriority, zero) X(munlock, mlock) X(mlockall, zero) X(munlockall, zero)    \
-    X(sched_setaffinity, zero) X(sched_getscheduler, zero) X(sched_setscheduler, zero)                   \
+    X(sched_setaffinity, zero) X(sched_getscheduler, zero) X(sched_setscheduler, zero) X(sched_setparam, zero) X(sched_get_priority_max, zero) \
+    X(sched_get_priority_min, zero)                 \
     X(waitid, wait4) X(syncfs, fsync) X(readahead, fsync) X(chroot, eperm) X(mount, eperm) X(umount2, eperm)  \
-    X(rseq, enosys) X(membarrier, enosys)
+    X(rseq, enosys)
 
 #define DECLARE(name) long sys_##name();
 #define ENTER(name) [__NR_##name] = (call)(void (*)(void))sys_##name,
@@ -49,7 +55,6 @@ static const call table[] = {NAMED(ENTER) SHARED(ENTER_SHARED)};
 
 uint32_t unknown_syscalls[512];
 uint64_t syscall_count;
-struct frame *current_frame;
 
 #define FIONCLEX 0x5450
 #define FIOCLEX 0x5451
@@ -70,26 +75,31 @@ long sys_ioctl(int fd, uint64_t request, uint64_t argument) {
     }
 }
 
-long not_implemented(void) {
-    uint64_t number = current_frame->error;
+long not_implemented(void) { return not_implemented_as(current_frame->error); }
+
+long not_implemented_as(uint64_t number) {
     unknown_syscalls[number < count_of(unknown_syscalls) ? number : count_of(unknown_syscalls) - 1]++;
     return -ENOSYS;
 }
+
+long sys_fork(void) { return not_implemented_as(__NR_fork); }
+long sys_vfork(void) { return not_implemented_as(__NR_vfork); }
 
 /* From entry.S. True: return by IRETQ, because more than RAX changed. */
 bool system_call(struct frame *frame);
 bool system_call(struct frame *frame) {
     uint64_t number = frame->error;
     call function = number < count_of(table) ? table[number] : NULL;
-    current_frame = frame;
+    current->frame = frame;
     syscall_count++;
     long result = function ? function(frame->rdi, frame->rsi, frame->rdx, frame->r10, frame->r8, frame->r9)
                            : not_implemented();
     frame->rax = (uint64_t)result;
     exchange_if_overdue();
-    clock_if_stopped();
+    thread_after_call();
     bool changed = frame->vector != FRAME_SYSCALL;
     bool interrupted = result == -ERESTARTSYS || result == -ERESTARTNOHAND;
-    if (interrupted || signals.pending || signals.restore_mask) changed |= signal_deliver(frame);
+    if (interrupted || current->signalled || current->restore_mask || current->killed)
+        changed |= signal_deliver(frame);
     return changed;
 }

@@ -1,5 +1,5 @@
 /* Exceptions: demand paging first, then Linux signals, and a report when the kernel is at fault. */
-#include "kernel.h"
+#include "thread.h"
 
 struct frame fatal_frame;
 
@@ -21,19 +21,21 @@ static int signal_of(uint64_t vector, int *code) {
     }
 }
 
-/* The monitor stopped a program that computes, because something is due. It brought the time along. */
-static void forced_stop(struct frame *frame) {
-    clock_exchanged(true);
-    timer_check();
-    signal_deliver(frame);
-}
-
 /* Called by fault_entry for every exception and interrupt at CPL 3. */
 void fault(struct frame *frame);
 void fault(struct frame *frame) {
     int signal, code;
     uint64_t address = 0;
-    if (frame->vector >= 32) return forced_stop(frame);
+    if (frame->vector >= 32) { /* the monitor's: another thread or a timer wants to run */
+        if (from_kernel(frame)) {
+            port->reschedule = 1;
+            return;
+        }
+        current->frame = frame;
+        thread_interrupted();
+        if (current->signalled || current->killed) signal_deliver(frame);
+        return;
+    }
     if (frame->vector == 14) {
         address = frame->address;
         signal = space_fault(address, frame->error, from_kernel(frame), &code);
@@ -52,6 +54,7 @@ void fault(struct frame *frame) {
         format(why, sizeof why, "exception %lu at 0x%lx in the kernel, instruction", frame->vector, address);
         panic(why, frame->rip);
     }
+    current->frame = frame;
     signal_force(frame, signal, code, address);
     signal_deliver(frame);
 }
