@@ -83,6 +83,10 @@ export function count(number: number, noun: string): string {
   return `${number.toLocaleString('en-US')} ${noun}${number === 1 ? '' : 's'}`;
 }
 
+const ONE_PROCESS =
+  'a machine has one process: have the program stay in the foreground and use threads ' +
+  '(nginx: daemon off; master_process off; redis-server: --daemonize no --save "")';
+
 /** What a person wants to know at the end. */
 export function closingLine(stats: MachineStats): string {
   const parts: string[] = [];
@@ -103,5 +107,6 @@ export function closingLine(stats: MachineStats): string {
   }
   const unknown = Object.entries(stats.unknownSyscalls).map(([name, times]) => `${name} (${times})`);
   if (unknown.length > 0) parts.push(`unknown system calls: ${unknown.join(', ')}`);
+  if ('fork' in stats.unknownSyscalls || 'vfork' in stats.unknownSyscalls) parts.push(ONE_PROCESS);
   return parts.join(', ');
 }
