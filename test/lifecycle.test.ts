@@ -261,7 +261,7 @@ test.serial('system calls that the guest kernel lacks are counted by name', asyn
   t.deepEqual(Object.values(machine.stats().unknownSyscalls), [1]);
   await using shell = await startShell('read -r x < /none; x=$(true)');
   await shell.ended;
-  t.deepEqual(shell.stats().unknownSyscalls, { clone: 1 });
+  t.deepEqual(shell.stats().unknownSyscalls, { fork: 1 });
 });
 
 test.serial('an AbortSignal closes a machine that starts, and rejects with AbortError', async (t) => {

@@ -45,7 +45,9 @@ static struct alarm *join_children(struct alarm *first) {
 
 static bool always; /* input may come for a sleeper */
 
-static void publish(void) { port->timer_due_ns = always ? min_u64(alarm_due(), clock_now_still()) : alarm_due(); }
+static void publish(void) {
+    port->timer_due_ns = always ? min_u64(alarm_due(), clock_now_still()) : alarm_due();
+}
 
 void alarm_publish(bool as_due) {
     always = as_due;

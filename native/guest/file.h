@@ -126,11 +126,11 @@ struct file {
     const struct file_ops *ops;
     struct inode *inode;
     uint64_t offset;
-    uint32_t uses, flags; /* descriptors; O_ */
-    uint32_t channel;     /* console: where output goes */
+    uint32_t uses, flags;       /* descriptors; O_ */
+    uint32_t channel;           /* console: where output goes */
     struct epoll_item *watches; /* epoll.c */
     void *data;                 /* of the kind of file */
-    char *path;           /* as opened, for /proc/self/fd; NULL: none */
+    char *path;                 /* as opened, for /proc/self/fd; NULL: none */
 };
 #define FILES_MAX 1024
 extern const struct file_ops regular_ops, directory_ops, device_ops, console_ops, pipe_ops;
@@ -161,7 +161,7 @@ struct file *console_open(uint32_t flags); /* console.c */
 void console_start(void);
 uint32_t console_room(bool want_input, uint64_t *gpa);
 void console_input(uint32_t length, bool end);
-bool console_wanted(void); /* somebody waits for input */
+bool console_wanted(void);                                   /* somebody waits for input */
 struct file *pipe_open(struct inode *inode, uint32_t flags); /* pipe.c: FIFOs */
 
 struct tty {                /* tty.c: the line discipline */

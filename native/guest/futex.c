@@ -9,13 +9,9 @@ struct sleeper {
     uint32_t bits;
     bool queued;
 };
-static struct bucket {
-    struct sleeper *first, *last;
-} buckets[256];
+static struct bucket { struct sleeper *first, *last; } buckets[256];
 
-static struct bucket *bucket_of(uint64_t word) {
-    return &buckets[(word >> 2) * 0x9e3779b97f4a7c15ull >> 56];
-}
+static struct bucket *bucket_of(uint64_t word) { return &buckets[(word >> 2) * 0x9e3779b97f4a7c15ull >> 56]; }
 
 static void enqueue(struct sleeper *sleeper, uint64_t word) {
     struct bucket *bucket = bucket_of(word);
@@ -126,7 +122,8 @@ static long deadline_of(int operation, uint64_t timeout, uint64_t *deadline) {
     return 0;
 }
 
-long sys_futex(uint64_t word, int operation, uint32_t value, uint64_t timeout, uint64_t second, uint32_t third) {
+long sys_futex(uint64_t word, int operation, uint32_t value, uint64_t timeout, uint64_t second,
+               uint32_t third) {
     uint64_t deadline;
     uint32_t now;
     if (word % 4) return -EINVAL;

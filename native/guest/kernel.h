@@ -183,9 +183,9 @@ struct signal_action {
 };
 #define signal_bit(n) (1ull << ((n)-1))
 struct thread;
-void signal_raise(int signal, int code);                          /* for the process */
-void signal_raise_here(int signal, int code);                     /* for the current thread */
-bool signal_send(struct thread *thread, const siginfo_t *info);   /* NULL: for the process; false: no room */
+void signal_raise(int signal, int code);                        /* for the process */
+void signal_raise_here(int signal, int code);                   /* for the current thread */
+bool signal_send(struct thread *thread, const siginfo_t *info); /* NULL: for the process; false: no room */
 void signal_force(struct frame *frame, int signal, int code, uint64_t address);
 bool signal_ready(void);                  /* one is waiting to be delivered: blocking calls end */
 bool signal_deliver(struct frame *frame); /* true when the frame changed */
@@ -196,7 +196,7 @@ uint64_t signal_pending(void);
 void signal_block(uint64_t mask);
 void signal_set_temporary_mask(uint64_t mask);
 void sigframe_push(struct frame *frame, int signal, const siginfo_t *info);
-extern struct frame fatal_frame;    /* of the fault that kills the program, if one did */
+extern struct frame fatal_frame; /* of the fault that kills the program, if one did */
 
 /* ---- syscalls.c
  * -------------------------------------------------------------------------------------------- */

@@ -57,8 +57,8 @@ struct inode *proc_open(struct inode *inode) {
     case PROC_STATUS:
         say(made,
             "Name:\t%s\nState:\tR (running)\nTgid:\t1\nPid:\t1\nPPid:\t0\n"
-            "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nThreads:\t1\n",
-            program_name);
+            "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nThreads:\t%u\n",
+            program_name, thread_count);
         break;
     case PROC_CMDLINE: inode_write(made, 0, program_name, strlen(program_name) + 1); break;
     case PROC_MOUNTS: say(made, "rootfs / rootfs rw 0 0\n"); break;

@@ -99,8 +99,9 @@ static void check_deadlock(void) {
     static char text[200];
     int n = format(text, sizeof text, "deadlock: nothing can wake a thread any more:");
     for (struct thread *t = threads; t && (size_t)n < sizeof text - 60; t = t->next)
-        n += format(text + n, sizeof text - (size_t)n, "%s %d (%s) waits for %s at 0x%lx", t == threads ? "" : ";",
-                    t->tid, t->tid == 1 || !t->name[0] ? program_name : t->name, t->waits_for, t->waits_at);
+        n += format(text + n, sizeof text - (size_t)n, "%s %d (%s) waits for %s at 0x%lx",
+                    t == threads ? "" : ";", t->tid, t->tid == 1 || !t->name[0] ? program_name : t->name,
+                    t->waits_for, t->waits_at);
     exit_with_report(SIGKILL, text);
 }
 

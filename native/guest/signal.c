@@ -24,7 +24,8 @@ static bool add(struct pending *pending, const siginfo_t *info) {
     if ((pending->set & bit) && info->si_signo < SIGRTMIN) return true;
     for (; *end; end = &(*end)->next) {
         siginfo_t *there = &(*end)->info;
-        if (info->si_code != SI_TIMER || there->si_code != SI_TIMER || there->si_tid != info->si_tid) continue;
+        if (info->si_code != SI_TIMER || there->si_code != SI_TIMER || there->si_tid != info->si_tid)
+            continue;
         there->si_overrun += info->si_overrun + 1; /* one of each timer at a time */
         return true;
     }
@@ -228,7 +229,8 @@ long sys_rt_sigaction(int signal, uint64_t new, uint64_t old, uint64_t size) {
         signals.action[signal] = now;
         if (ignored(signal)) {
             discard(&signals.pending, signal);
-            for (struct thread *thread = threads; thread; thread = thread->next) discard(&thread->pending, signal);
+            for (struct thread *thread = threads; thread; thread = thread->next)
+                discard(&thread->pending, signal);
         }
     }
     return old ? copy_out(old, &was, sizeof was) : 0;

@@ -22,9 +22,9 @@ struct alarm {
 };
 void alarm_set(struct alarm *alarm, uint64_t at_ns); /* on clock_now_still()'s scale; NEVER cancels */
 void alarm_cancel(struct alarm *alarm);
-uint64_t alarm_due(void);  /* the earliest; NEVER when none is set */
+uint64_t alarm_due(void);        /* the earliest; NEVER when none is set */
 void alarm_publish(bool as_due); /* for the monitor: the earliest, or that one is due at any rate */
-void alarms_ring(void);    /* those that are due; called at every exchange */
+void alarms_ring(void);          /* those that are due; called at every exchange */
 
 /* ---- queue.c: waiting for a change ------------------------------------------------------- */
 struct wait_queue {
@@ -41,7 +41,8 @@ void waiter_join(struct waiter *waiter, struct wait_queue *queue, uint32_t event
 void waiter_leave(struct waiter *waiter);
 void queue_wake(struct wait_queue *queue, uint32_t events); /* these may hold now */
 bool queue_wanted(const struct wait_queue *queue, uint32_t events);
-long queue_sleep(struct wait_queue *queue, uint32_t events, uint64_t deadline, const char *what, bool outside);
+long queue_sleep(struct wait_queue *queue, uint32_t events, uint64_t deadline, const char *what,
+                 bool outside);
 
 /* ---- threads --------------------------------------------------------------------------------- */
 struct queued_signal {
