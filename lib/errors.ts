@@ -34,7 +34,7 @@ export type ErrorCode =
   // Programs and images
   /** The program was found neither on PATH nor as a path. */
   | 'ERR_LOCKSTEP_PROGRAM_NOT_FOUND'
-  /** The program is no executable that runs in a machine: not x86-64, not ELF, dynamic, damaged. */
+  /** The program is no executable that runs in a machine: not x86-64, not ELF, a library missing, damaged. */
   | 'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE'
   /** The bytes are no image, or not the ones that were packed. */
   | 'ERR_LOCKSTEP_NOT_AN_IMAGE'

@@ -17,16 +17,17 @@ async function open(path: string): Promise<Image> {
   }
 }
 
-/** Directories indented, files with their sizes. */
+/** Directories indented; files with their sizes, links with their targets, and why each is there. */
 function tree(files: ManifestFile[]): string[] {
   const sorted = [...files].sort((a, b) => (a.path < b.path ? -1 : 1));
   return sorted
     .filter(({ path }) => path !== '/')
-    .map(({ path, bytes: size, mode }) => {
+    .map(({ path, bytes: size, mode, target, why }) => {
       const parts = path.split('/').filter(Boolean);
       const kind = Number.parseInt(mode, 8) & 0o170000;
-      const suffix = kind === 0o040000 ? '/' : kind === 0o120000 ? '@' : `  ${bytes(size)}`;
-      return `${'  '.repeat(parts.length)}${parts.at(-1)}${suffix}`;
+      const suffix = kind === 0o040000 ? '/' : kind === 0o120000 ? ` -> ${target}` : `  ${bytes(size)}`;
+      const reason = why === 'directory' ? '' : `  (${why})`;
+      return `${'  '.repeat(parts.length)}${parts.at(-1)}${suffix}${reason}`;
     });
 }
 
@@ -49,6 +50,7 @@ function describeProgram(manifest: ProgramManifest, withTree: boolean): string[]
       .join(' ')}`,
     `files        ${manifest.files.length}`,
     ...(withTree ? tree(manifest.files) : []),
+    ...manifest.missing.map(({ library, neededBy }) => `missing      ${library}, which ${neededBy} needs`),
     `instructions ${sites.replaced.length} replaced, ${sites.left.length} left, ${sites.watch.length} to watch`,
     ...sitesOf('replaced', sites.replaced),
     ...sitesOf('left    ', sites.left),

@@ -1,6 +1,7 @@
 /** Images of bare guests: flat bytes or a static ELF file, with no kernel of ours. */
 import { LockstepError } from '../errors.js';
-import { type ElfSegment, PT_LOAD, parseElf, requireStaticProgram } from './elf.js';
+import { type ElfSegment, PT_LOAD, parseElf } from './elf.js';
+import { requireStaticProgram } from './elf-dynamic.js';
 import { checkMemory, writeImage } from './image-file.js';
 import { type BareManifest, PACKER_VERSION } from './manifest.js';
 

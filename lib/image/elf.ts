@@ -42,24 +42,20 @@ export interface ElfFile {
   functions: ElfSymbol[];
   /** PT_INTERP: the dynamic linker the program asks for. */
   interpreter: string | null;
-  /** DT_NEEDED of PT_DYNAMIC. */
-  needed: string[];
 }
 
 export const PT_LOAD = 1;
 export const PT_GNU_EH_FRAME = 0x6474e550;
 export const PF_X = 1;
 export const PF_W = 2;
-const PT_DYNAMIC = 2;
+export const PT_DYNAMIC = 2;
 const PT_INTERP = 3;
-const ET_EXEC = 2;
-const ET_DYN = 3;
+export const ET_EXEC = 2;
+export const ET_DYN = 3;
 const EM_X86_64 = 62;
 const SHT_SYMTAB = 2;
 const SHT_NOBITS = 8;
 const SHT_DYNSYM = 11;
-const DT_NEEDED = 1;
-const DT_STRTAB = 5;
 
 const MACHINES: Record<number, string> = {
   3: 'i386',
@@ -94,7 +90,7 @@ export function parseElf(content: Uint8Array, name: string): ElfFile {
         throw new RangeError('a segment is larger in the file than in memory');
     }
     const sections = readSections(bytes);
-    const elf: ElfFile = {
+    return {
       name,
       bytes,
       type: bytes.readUInt16LE(16),
@@ -103,54 +99,20 @@ export function parseElf(content: Uint8Array, name: string): ElfFile {
       sections,
       functions: readFunctions(bytes, sections),
       interpreter: readInterpreter(bytes, segments),
-      needed: [],
     };
-    elf.needed = readNeeded(elf);
-    return elf;
   } catch (cause) {
-    if (!(cause instanceof RangeError)) throw cause;
-    throw new LockstepError(
-      'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE',
-      `${name} is a damaged or cut-off ELF file: ${cause.message}`,
-      {
-        cause,
-        hint: 'Copy or install the file again.',
-      },
-    );
+    throw damaged(name, cause);
   }
 }
 
-/**
- * Throws unless the file is a program that the guest kernel can start: static, with an entry
- * point (ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE).
- */
-export function requireStaticProgram(elf: ElfFile): void {
-  const libraries = elf.needed.length > 0 ? `, libraries ${elf.needed.join(', ')}` : '';
-  if (elf.interpreter !== null) {
-    throw new LockstepError(
-      'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE',
-      `${elf.name} is a dynamic program (dynamic linker ${elf.interpreter}${libraries}). ` +
-        'Dynamic programs are not supported yet; static ones (ET_EXEC and static-PIE) are.',
-      {
-        hint: "Use a static build, such as Debian's busybox-static or bash-static, or link with -static or -static-pie.",
-      },
-    );
-  }
-  const why =
-    elf.needed.length > 0
-      ? `it is a shared library${libraries.replace(', libraries', ' that needs')}`
-      : elf.type !== ET_EXEC && elf.type !== ET_DYN
-        ? 'it is an object or core file'
-        : elf.entry === 0
-          ? 'it has no entry point'
-          : !elf.segments.some((s) => s.type === PT_LOAD && (s.flags & PF_X) !== 0 && within(s, elf.entry))
-            ? 'its entry point lies in no executable segment'
-            : null;
-  if (why !== null) {
-    throw new LockstepError('ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE', `${elf.name} cannot be run: ${why}.`, {
-      hint: 'Name a linked, static x86-64 Linux program.',
-    });
-  }
+/** What reading a file threw, as an error that names the file; anything but a RangeError is a defect of ours. */
+export function damaged(name: string, cause: unknown): unknown {
+  if (!(cause instanceof RangeError)) return cause;
+  return new LockstepError(
+    'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE',
+    `${name} is a damaged or cut-off ELF file: ${cause.message}`,
+    { cause, hint: 'Copy or install the file again.' },
+  );
 }
 
 /** Where a virtual address lies in the file; null when no segment's file part holds it. */
@@ -160,24 +122,14 @@ export function fileOffsetOf(elf: ElfFile, address: number): number | null {
   return null;
 }
 
-function within(s: ElfSegment, address: number): boolean {
+export function within(s: ElfSegment, address: number): boolean {
   return address >= s.vaddr && address < s.vaddr + s.fileBytes;
 }
 
 function notElf(name: string, bytes: Buffer): LockstepError {
-  if (bytes.length >= 2 && bytes[0] === 0x23 && bytes[1] === 0x21) {
-    const line = bytes.subarray(2, 128).toString('latin1').split('\n')[0]?.trim() ?? '';
-    return new LockstepError(
-      'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE',
-      `${name} is a script (#!${line}), not an ELF program.`,
-      {
-        hint: `Run its interpreter and pack the script as a file, for example: --file ${name} -- busybox sh ${name}`,
-      },
-    );
-  }
-  const what = bytes.length === 0 ? 'is empty' : 'is not an ELF file';
+  const what = bytes.length === 0 ? 'is empty' : 'is not an ELF file, nor a script that begins with #!';
   return new LockstepError('ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE', `${name} ${what}.`, {
-    hint: 'Name an x86-64 Linux program.',
+    hint: 'Name an x86-64 Linux program, or a script that names its interpreter.',
   });
 }
 
@@ -207,7 +159,7 @@ function checkMachine(bytes: Buffer, name: string): void {
 }
 
 /** A 64-bit field as a number; what does not fit in 53 bits cannot be an address or size here. */
-function u64(bytes: Buffer, offset: number): number {
+export function u64(bytes: Buffer, offset: number): number {
   const value = bytes.readUInt32LE(offset + 4) * 2 ** 32 + bytes.readUInt32LE(offset);
   if (value > Number.MAX_SAFE_INTEGER) throw new RangeError(`the value at offset ${offset} is out of range`);
   return value;
@@ -290,26 +242,7 @@ function readInterpreter(bytes: Buffer, segments: ElfSegment[]): string | null {
   return s === undefined ? null : stringAt(bytes, s.offset, s.offset + s.fileBytes);
 }
 
-function readNeeded(elf: ElfFile): string[] {
-  const dynamic = elf.segments.find((s) => s.type === PT_DYNAMIC);
-  if (dynamic === undefined) return [];
-  const offsets: number[] = [];
-  let strings: number | null = null;
-  const end = Math.min(dynamic.offset + dynamic.fileBytes, elf.bytes.length);
-  for (let at = dynamic.offset; at + 16 <= end; at += 16) {
-    // Tags above 32 bits do not exist; values may be anything, so only ours are read.
-    const tag = elf.bytes.readUInt32LE(at);
-    if (tag === 0) break;
-    if (tag === DT_NEEDED) offsets.push(u64(elf.bytes, at + 8));
-    if (tag === DT_STRTAB) strings = fileOffsetOf(elf, u64(elf.bytes, at + 8));
-  }
-  const base = strings;
-  return base === null
-    ? offsets.map(() => '?')
-    : offsets.map((o) => stringAt(elf.bytes, base + o, elf.bytes.length));
-}
-
-function stringAt(bytes: Buffer, start: number, end: number): string {
+export function stringAt(bytes: Buffer, start: number, end: number): string {
   if (start >= end) return '';
   const stop = bytes.indexOf(0, start);
   return bytes.toString('utf8', start, stop < 0 || stop > end ? end : stop);

@@ -1,6 +1,6 @@
 /** Brings a program and files of the host into archive entries. Nothing of the host but contents and modes enters. */
 import type { Stats } from 'node:fs';
-import { lstat, readdir, readFile, readlink, realpath, stat } from 'node:fs/promises';
+import { access, constants, lstat, readdir, readFile, readlink, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.js';
 import { type CpioEntry, S_IFDIR, S_IFLNK, S_IFREG } from './cpio.js';
@@ -13,10 +13,16 @@ export interface PackedFile {
   /** Path in the guest, relative to its working directory. Default: the absolute host path. */
   guest?: string;
   /**
-   * Replace nondeterministic instructions, as in the program itself. Default: in every static
-   * x86-64 ELF file with execute permission, for the guest may run it. False: keep all as data.
+   * False: keep all bytes as they are. Otherwise nondeterministic instructions are replaced in
+   * every x86-64 program and shared library among them, for the guest may map its code.
    */
   patch?: boolean;
+}
+
+/** What was read from the host, with where and how old it is: neither enters the image. */
+export interface HostEntry extends CpioEntry {
+  host?: string;
+  hostSeconds?: number;
 }
 
 export interface FoundProgram {
@@ -24,8 +30,6 @@ export interface FoundProgram {
   path: string;
   /** The file itself: its path on the host and in the guest. */
   realPath: string;
-  mode: number;
-  bytes: Uint8Array;
 }
 
 /** The bytes that may still be packed, so that a mistyped directory does not fill the host's memory. */
@@ -62,7 +66,7 @@ export async function findProgram(name: string, searchPath = process.env.PATH ??
     if (status === null) continue;
     if (!status.isFile()) refused ??= `${candidate} is not a file`;
     else if ((status.mode & 0o111) === 0) refused ??= `${candidate} has no execute permission`;
-    else return readProgram(candidate, status);
+    else return readable(candidate);
   }
   if (refused !== null) {
     throw new LockstepError('ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE', `${refused}.`, {
@@ -75,10 +79,11 @@ export async function findProgram(name: string, searchPath = process.env.PATH ??
   });
 }
 
-async function readProgram(found: string, status: Stats): Promise<FoundProgram> {
+async function readable(found: string): Promise<FoundProgram> {
   try {
     const realPath = await realpath(found);
-    return { path: found, realPath, mode: S_IFREG | (status.mode & 0o7777), bytes: await readFile(realPath) };
+    await access(realPath, constants.R_OK);
+    return { path: found, realPath };
   } catch (cause) {
     throw new LockstepError(
       'ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE',
@@ -97,13 +102,18 @@ async function readProgram(found: string, status: Stats): Promise<FoundProgram> 
  * is followed; links inside a directory are packed as links.
  * Throws ERR_LOCKSTEP_SYSTEM (unreadable), ERR_LOCKSTEP_INVALID_ARGUMENT (a device, socket or pipe).
  */
-export async function collectFile(file: PackedFile, cwd: string, budget: Budget): Promise<CpioEntry[]> {
+export async function collectFile(
+  file: PackedFile,
+  cwd: string,
+  budget: Budget,
+  except?: RegExp,
+): Promise<HostEntry[]> {
   const host = path.resolve(file.host);
   let guest = file.guest === undefined ? host : path.posix.resolve(cwd, file.guest);
   if (file.guest?.endsWith('/')) guest = path.posix.join(guest, path.basename(host));
   const status = await attempt(host, () => stat(host));
-  const entries: CpioEntry[] = [];
-  await collect(host, guest, status, budget, entries);
+  const entries: HostEntry[] = [];
+  await collect(host, guest, status, budget, entries, except);
   return entries;
 }
 
@@ -112,8 +122,10 @@ async function collect(
   guest: string,
   status: Stats,
   budget: Budget,
-  entries: CpioEntry[],
+  entries: HostEntry[],
+  except?: RegExp,
 ): Promise<void> {
+  if (except?.test(host)) return;
   // What one entry needs beside its contents: header and name.
   budget.take(128 + guest.length);
   const permissions = status.mode & 0o7777;
@@ -126,6 +138,8 @@ async function collect(
       path: guest,
       mode: S_IFREG | permissions,
       data: await attempt(host, () => readFile(host)),
+      host,
+      hostSeconds: Math.floor(status.mtimeMs / 1000),
     });
   } else if (status.isDirectory()) {
     entries.push({ path: guest, mode: S_IFDIR | permissions, data: new Uint8Array(0) });
@@ -138,6 +152,7 @@ async function collect(
         await attempt(child, () => lstat(child)),
         budget,
         entries,
+        except,
       );
     }
   } else {
@@ -151,7 +166,8 @@ async function collect(
   }
 }
 
-async function attempt<T>(host: string, call: () => Promise<T>): Promise<T> {
+/** Runs `call`; what it throws says which file cannot be packed. */
+export async function attempt<T>(host: string, call: () => Promise<T>): Promise<T> {
   try {
     return await call();
   } catch (cause) {

@@ -1,7 +1,7 @@
 /** What an image says about itself, for people and for divergence reports. Stands in the image as JSON. */
 
 /** Changes when the packer would make other bytes of the same input. */
-export const PACKER_VERSION = 1;
+export const PACKER_VERSION = 2;
 
 /** Addresses are the file's own virtual addresses, as `0x...`. */
 export interface ManifestSite {
@@ -24,6 +24,16 @@ export interface ManifestFile {
   mode: string;
   /** Of the contents as they are in the guest; of a link's target. */
   sha256: string;
+  /** Why it is there: `program`, `needed by /usr/bin/redis-server`, `--file` ... */
+  why: string;
+  /** Of a symbolic link. */
+  target?: string;
+}
+
+/** A library that a packed file beside the program asks for, and that was not found. */
+export interface ManifestMissing {
+  library: string;
+  neededBy: string;
 }
 
 export interface ManifestSites {
@@ -48,6 +58,7 @@ export interface ProgramManifest {
   memoryMiB: number;
   kernelSha256: string;
   files: ManifestFile[];
+  missing: ManifestMissing[];
   sites: ManifestSites;
 }
 

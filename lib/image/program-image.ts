@@ -2,14 +2,17 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { LockstepError } from '../errors.js';
-import { type CpioEntry, completeTree, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, writeCpio } from './cpio.js';
-import { isElf, parseElf, requireStaticProgram } from './elf.js';
-import { Budget, collectFile, findProgram, type PackedFile } from './host-files.js';
+import { completeTree, DEFAULT_MTIME_SECONDS, S_IFLNK, S_IFMT, S_IFREG, writeCpio } from './cpio.js';
+import { isElf } from './elf.js';
+import { gather } from './gather.js';
+import type { TreeEntry } from './guest-tree.js';
+import { findProgram, type PackedFile } from './host-files.js';
 import { checkMemory, tooLarge, writeImage } from './image-file.js';
 import { kernelSegments } from './kernel.js';
 import { type ManifestSites, PACKER_VERSION, type ProgramManifest } from './manifest.js';
 import { applyPatches } from './patch.js';
 import { LS_BOOT_MAGIC, LS_GPA_BOOT } from './ports.js';
+import { redated } from './python-cache.js';
 import { findSitesCached } from './site-cache.js';
 import { describeSite, type SiteOptions } from './sites.js';
 
@@ -59,8 +62,8 @@ export interface PackedProgram {
 
 /**
  * Packs a program. The same input gives the same bytes.
- * Throws ERR_LOCKSTEP_PROGRAM_NOT_FOUND, ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE (not ELF, not x86-64,
- * dynamic, ...), ERR_LOCKSTEP_SYSTEM (a file cannot be read), ERR_LOCKSTEP_IMAGE_TOO_LARGE,
+ * Throws ERR_LOCKSTEP_PROGRAM_NOT_FOUND, ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE (not ELF, not x86-64, a
+ * library missing, ...), ERR_LOCKSTEP_SYSTEM (a file cannot be read), ERR_LOCKSTEP_IMAGE_TOO_LARGE,
  * ERR_LOCKSTEP_INVALID_ARGUMENT and ERR_LOCKSTEP_NOT_BUILT (a kernel that is none).
  */
 export async function packProgram(options: ProgramOptions): Promise<PackedProgram> {
@@ -72,28 +75,23 @@ export async function packProgram(options: ProgramOptions): Promise<PackedProgra
   const env = { ...DEFAULT_ENV, ...(options.terminal ? { TERM: 'linux' } : {}), ...options.env };
   const kernel = kernelSegments(options.kernel);
 
+  const found = await findProgram(name, options.searchPath);
+  const { entries, missing } = await gather(found, { files, env, cwd, memoryMiB });
   const sites: ManifestSites = { replaced: [], left: [], watch: [] };
-  const program = await findProgram(name, options.searchPath);
-  const elf = parseElf(program.bytes, program.realPath);
-  requireStaticProgram(elf);
   const choice = { patch: options.patch?.map(Number), leave: options.leave?.map(Number) };
-  const patched = patchProgram(program.realPath, program.bytes, choice, sites);
-
-  const entries: CpioEntry[] = [{ path: program.realPath, mode: program.mode, data: patched }];
-  if (program.path !== program.realPath) {
-    entries.push({ path: program.path, mode: S_IFLNK | 0o777, data: Buffer.from(program.realPath) });
+  const mtimeSeconds = options.mtimeSeconds ?? DEFAULT_MTIME_SECONDS;
+  for (const entry of redated(entries, mtimeSeconds)) {
+    if (entry.asData || (entry.mode & S_IFMT) !== S_IFREG || !isElf(entry.data)) continue;
+    entry.data = patchElf(entry, entry.path === found.realPath ? choice : {}, sites);
   }
-  const budget = new Budget(memoryMiB);
-  for (const file of files) entries.push(...(await packFile(file, cwd, budget, entries, sites)));
-  if (!entries.some((entry) => entry.path === cwd))
-    entries.push({ path: cwd, mode: S_IFDIR | 0o755, data: new Uint8Array(0) });
   const tree = completeTree(entries);
+  const why = new Map(entries.map((entry) => [entry.path, entry.why]));
 
   const manifest: ProgramManifest = {
     version: 1,
     kind: 'program',
     packer: PACKER_VERSION,
-    program: program.realPath,
+    program: found.path,
     argv: [...argv],
     env,
     cwd,
@@ -104,57 +102,26 @@ export async function packProgram(options: ProgramOptions): Promise<PackedProgra
       bytes: entry.data.length,
       mode: entry.mode.toString(8),
       sha256: sha256(entry.data),
+      why: why.get(entry.path) ?? 'directory',
+      ...((entry.mode & S_IFMT) === S_IFLNK ? { target: Buffer.from(entry.data).toString() } : {}),
     })),
+    missing,
     sites,
   };
-  const archive = writeCpio(tree, { mtimeSeconds: options.mtimeSeconds });
+  const archive = writeCpio(tree, { mtimeSeconds });
   const loaded = layOut(kernel.end, archive, manifest);
   const segments = [...kernel.segments, ...loaded];
   return { image: writeImage({ mode: 'program', entry: 0, memoryMiB, segments, manifest }), manifest };
 }
 
-/** One of `files`, with the programs in it patched; the program itself, named again, is packed once. */
-async function packFile(
-  file: PackedFile,
-  cwd: string,
-  budget: Budget,
-  present: CpioEntry[],
-  sites: ManifestSites,
-): Promise<CpioEntry[]> {
-  const collected = await collectFile(file, cwd, budget);
-  // The program, and the link it was found by, are there already.
-  const [program, link] = present;
-  const found = link !== undefined && (link.mode & S_IFMT) === S_IFLNK ? link : undefined;
-  const entries = collected.filter((entry) => entry.path !== program?.path && entry.path !== found?.path);
-  for (const entry of entries) {
-    const isFile = (entry.mode & S_IFMT) === S_IFREG;
-    if (isFile && (file.patch ?? isStaticProgram(entry))) {
-      entry.data = patchProgram(entry.path, entry.data, {}, sites);
-    }
-  }
-  return entries;
-}
-
-/** Whether the guest could run it; what cannot run is data, whatever it looks like. */
-function isStaticProgram(entry: CpioEntry): boolean {
-  if ((entry.mode & 0o111) === 0 || !isElf(entry.data)) return false;
-  try {
-    requireStaticProgram(parseElf(entry.data, entry.path));
-    return true;
-  } catch (error) {
-    if (error instanceof LockstepError) return false;
-    throw error;
-  }
-}
-
-/** A program's bytes with its sites replaced; adds what was found to the manifest's lists. */
-function patchProgram(
-  file: string,
-  bytes: Uint8Array,
-  choice: SiteOptions,
-  sites: ManifestSites,
-): Uint8Array {
-  const found = findSitesCached(parseElf(bytes, file), choice);
+/**
+ * An ELF file's bytes with its sites replaced; adds what was found to the manifest's lists.
+ * Code can be mapped from any program or library, executable or not. What is neither is data.
+ */
+function patchElf(entry: TreeEntry, choice: SiteOptions, sites: ManifestSites): Uint8Array {
+  const { path: file, data } = entry;
+  const found = findSitesCached(data, file, choice);
+  if (found === null) return data;
   const hex = (address: number): string => `0x${address.toString(16)}`;
   for (const site of found.replaced) {
     sites.replaced.push({ file, address: hex(site.address), instruction: describeSite(site) });
@@ -163,7 +130,7 @@ function patchProgram(
     sites.left.push({ file, address: hex(address), instruction, reason });
   for (const { address, instruction } of found.watch)
     sites.watch.push({ file, address: hex(address), instruction });
-  return applyPatches(bytes, found.replaced);
+  return applyPatches(data, found.replaced);
 }
 
 /** Archive, strings and boot block; what lies where is told to the kernel in the boot block (guest/abi.h). */

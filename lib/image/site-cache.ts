@@ -6,19 +6,24 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import type { ElfFile } from './elf.js';
+import { parseMappable } from './elf-dynamic.js';
 import { PACKER_VERSION } from './manifest.js';
 import { findSites, type SiteOptions, type Sites } from './sites.js';
 
-/** findSites(), remembered under `$XDG_CACHE_HOME/lockstep` (default `~/.cache/lockstep`). */
-export function findSitesCached(elf: ElfFile, options: SiteOptions): Sites {
+/**
+ * findSites() of a file, remembered under `$XDG_CACHE_HOME/lockstep` (default `~/.cache/lockstep`);
+ * null for what is neither program nor library.
+ */
+export function findSitesCached(bytes: Uint8Array, name: string, options: SiteOptions): Sites | null {
   // What somebody decided by hand is looked at afresh.
-  if (options.patch?.length || options.leave?.length) return findSites(elf, options);
-  const file = cacheFile(elf.bytes);
-  const known = read(file);
+  const byHand = options.patch?.length || options.leave?.length;
+  const file = cacheFile(bytes);
+  const known = byHand ? undefined : read(file);
   if (known) return known;
+  const elf = parseMappable(bytes, name);
+  if (elf === null) return null;
   const sites = findSites(elf, options);
-  write(file, sites);
+  if (!byHand) write(file, sites);
   return sites;
 }
 
