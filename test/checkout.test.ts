@@ -12,9 +12,13 @@ test('bindings.gyp lists every native source, and nothing else', (t) => {
   const program =
     "import ast,json; print(json.dumps(ast.literal_eval(open('bindings.gyp').read())['variables']))";
   const lists = JSON.parse(execFileSync('python3', ['-c', program], { cwd: root, encoding: 'utf8' }));
-  const listed = ['core_sources', 'node_sources', 'guest_sources', 'net_sources', 'core_test_sources'].flatMap(
-    (name) => lists[name],
-  );
+  const listed = [
+    'core_sources',
+    'node_sources',
+    'guest_sources',
+    'net_sources',
+    'core_test_sources',
+  ].flatMap((name) => lists[name]);
   const there = readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
     .filter((name) => /\.(cc|c|S)$/.test(name) && !name.includes('fuzz_'))
     .map((name) => join('native', name));

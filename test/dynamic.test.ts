@@ -79,7 +79,7 @@ function withLibrary(directory: string, ...flags: string[]): string {
 
 for (const [name, ...flags] of [
   ['RUNPATH', '-Wl,--enable-new-dtags,-rpath,$ORIGIN/lib'],
-  ['RPATH', '-Wl,--disable-new-dtags,-rpath,${ORIGIN}/lib'],
+  ['RPATH', '-Wl,--disable-new-dtags,-rpath,$ORIGIN/./lib'],
 ] as [string, ...string[]][]) {
   test.serial(`a library found by ${name} and $ORIGIN`, async (t) => {
     const program = withLibrary(scratch(t), ...flags);
