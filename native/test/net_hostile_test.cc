@@ -1,4 +1,5 @@
-// What strangers send at the guest kernel's network stack: floods, garbage, peers that vanish. Memory stays bounded.
+// What strangers send at the guest kernel's network stack: floods, garbage, peers that vanish. Memory stays
+// bounded.
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -25,7 +26,8 @@ void put32(uint8_t* p, uint32_t v) { put16(p, v >> 16), put16(p + 2, v & 0xffff)
 uint32_t get32(const uint8_t* p) { return uint32_t(p[0]) << 24 | p[1] << 16 | p[2] << 8 | p[3]; }
 
 // A TCP segment to 10.0.0.2 with good checksums.
-Frame segment(uint32_t from, uint16_t from_port, uint32_t seq, uint32_t ack, uint8_t flags, const std::vector<uint8_t>& data = {}) {
+Frame segment(uint32_t from, uint16_t from_port, uint32_t seq, uint32_t ack, uint8_t flags,
+              const std::vector<uint8_t>& data = {}) {
   Frame f(14 + 20 + 20 + data.size());
   const uint8_t mac[6] = {2, 0, 0, 0, 0, 2};
   memcpy(&f[0], mac, 6);
@@ -121,7 +123,8 @@ TEST(net_hostile_vanished_peers_are_bounded) {
     v.sent.clear();
     world_now += 100'000;
     net_timers();
-    if (i % 10000 == 0) printf("# after %u: %lld KiB\n", i, static_cast<long long>(world_pages - v.before) / 1024);
+    if (i % 10000 == 0)
+      printf("# after %u: %lld KiB\n", i, static_cast<long long>(world_pages - v.before) / 1024);
   }
   struct socket* accepted = nullptr;
   while (socket_accept(v.listener, &accepted) == 0) socket_close(accepted);
@@ -137,8 +140,9 @@ TEST(net_hostile_garbage_is_survived) {
   auto& draw = lockstep::test::random();
   uint32_t ack = v.open(0x0b000001, 5000);
   for (int i = 0; i < 300000; i++) {
-    Frame f = segment(0x0b000001, 5000, 1001 + static_cast<uint32_t>(draw() % 70000), ack + static_cast<uint32_t>(draw() % 3),
-                      static_cast<uint8_t>(draw()), std::vector<uint8_t>(draw() % 1400));
+    Frame f = segment(0x0b000001, 5000, 1001 + static_cast<uint32_t>(draw() % 70000),
+                      ack + static_cast<uint32_t>(draw() % 3), static_cast<uint8_t>(draw()),
+                      std::vector<uint8_t>(draw() % 1400));
     if (draw() % 2) f[14 + draw() % (f.size() - 14)] = static_cast<uint8_t>(draw());
     if (draw() % 8 == 0) f.resize(draw() % f.size());
     v.give(f);
