@@ -171,6 +171,7 @@
       'native/test/net_machine_test.cc',
       'native/test/nic_test.cc',
       'native/test/virtio_net_test.cc',
+      'native/test/net_hostile_test.cc',
       'native/test/net_test.cc',
       'native/test/net_world.cc',
     ],

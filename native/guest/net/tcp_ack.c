@@ -117,7 +117,7 @@ bool tcp_ack(struct tcp *t, struct segment *s) {
         return false;
     }
     if (ack < t->una) return true;
-    t->probes = 0;
+    if (t->una == t->nxt) t->retries = 0; /* an answer to a probe */
     bool news = t->sack_ok && s->sacks && take_sacks(t, s);
     bool duplicate =
         ack == t->una && t->una < t->nxt && !s->bytes && !(s->flags & TCP_FIN) && s->window == t->window;

@@ -57,7 +57,7 @@ static bool output_new(struct tcp *t, uint64_t flight) {
         uint32_t most = payload_max(t);
         uint64_t unsent = t->send.end - t->nxt, open = edge > t->nxt ? edge - t->nxt : 0;
         uint64_t bytes = min_u64(min_u64(unsent, most), open);
-        bool fin = t->fin_queued && bytes == unsent && (bytes < open || !t->window_ack || (!unsent && open));
+        bool fin = t->fin_queued && bytes == unsent && bytes < open;
         if (!bytes && !fin) break;
         if (flight && flight + bytes > t->cwnd) {
             t->cwnd_limited = true;

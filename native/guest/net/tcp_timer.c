@@ -52,10 +52,11 @@ static void resend_due(struct tcp *t, uint64_t now) {
     if (t->persisting) {
         if (t->window) {
             t->push_anyway = true;
-        } else if (++t->probes > RETRIES_MAX || (limit != NEVER && now - t->heard_at > limit)) {
+        } else if (++t->retries > RETRIES_MAX || (limit != NEVER && now - t->heard_at > limit)) {
             tcp_close(t, ETIMEDOUT);
             return;
         } else {
+            if (t->probes < 10) t->probes++; /* rarer and rarer while the peer only says that it is full */
             poke(t);
         }
         t->persisting = false;
