@@ -43,8 +43,7 @@ long socket_get(int fd, struct file **file, struct socket **s) {
 static long socket_descriptor(struct socket *s, uint32_t flags) {
     struct inode *inode = inode_new(S_IFSOCK | 0777);
     struct wait_queue *queue = object_alloc(sizeof *queue);
-    struct file *file =
-        inode && queue ? file_new(&socket_ops, inode, O_RDWR | (flags & O_NONBLOCK)) : NULL;
+    struct file *file = inode && queue ? file_new(&socket_ops, inode, O_RDWR | (flags & O_NONBLOCK)) : NULL;
     if (!file) {
         if (queue) object_free(queue, sizeof *queue);
         socket_close(s);
@@ -126,7 +125,7 @@ static void socket_file_close(struct file *file) {
     struct socket *s = file->inode->socket;
     struct unix_name name;
     unix_name_of(s, false, &name);
-    socket_set_owner(s, NULL); /* a connection outlives its file */
+    socket_set_owner(s, NULL);                   /* a connection outlives its file */
     bool named = name.inode && unix_is_bound(s); /* an accepted end bears the name without holding it */
     socket_close(s);
     if (named) inode_release((struct inode *)name.inode);
