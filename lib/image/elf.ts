@@ -90,6 +90,7 @@ export function parseElf(content: Uint8Array, name: string): ElfFile {
         throw new RangeError('a segment is larger in the file than in memory');
     }
     const sections = readSections(bytes);
+    let functions: ElfSymbol[] | undefined;
     return {
       name,
       bytes,
@@ -97,9 +98,21 @@ export function parseElf(content: Uint8Array, name: string): ElfFile {
       entry: u64(bytes, 24),
       segments,
       sections,
-      functions: readFunctions(bytes, sections),
+      // Read when asked for: who knows the sites of a program, or wants its segments, needs none.
+      get functions() {
+        functions ??= guardedFunctions(bytes, sections, name);
+        return functions;
+      },
       interpreter: readInterpreter(bytes, segments),
     };
+  } catch (cause) {
+    throw damaged(name, cause);
+  }
+}
+
+function guardedFunctions(bytes: Buffer, sections: ElfSection[], name: string): ElfSymbol[] {
+  try {
+    return readFunctions(bytes, sections);
   } catch (cause) {
     throw damaged(name, cause);
   }
