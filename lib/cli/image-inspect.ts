@@ -18,7 +18,7 @@ async function open(path: string): Promise<Image> {
 }
 
 /** Directories indented; files with their sizes, links with their targets, and why each is there. */
-function tree(files: ManifestFile[]): string[] {
+export function tree(files: ManifestFile[]): string[] {
   const sorted = [...files].sort((a, b) => (a.path < b.path ? -1 : 1));
   return sorted
     .filter(({ path }) => path !== '/')

@@ -42,7 +42,11 @@ function buildProgram(finish: (status: number) => void): Command {
     () => import('./doctor.js'),
   );
 
-  const image = program.command('image').description('pack and inspect images');
+  const image = command('image', 'pack and inspect images; say what a program needs')
+    .argument('[program...]', 'with --tree: program and arguments')
+    .option('--tree', 'list what would be packed with the program, and why')
+    .option(...json);
+  runs(addGuestOptions(image, { machine: false }), () => import('./image-tree.js'));
   const pack = command('pack', 'pack a program into an image file', image)
     .argument('<program...>', 'program and arguments')
     .requiredOption('-o, --output <file>', 'the image file')
@@ -111,7 +115,7 @@ function buildProgram(finish: (status: number) => void): Command {
     .option('--directory <path>', 'where recordings and sockets go (default: a new one under /tmp)');
   runs(demo, () => import('./demo/demo.js'));
 
-  for (const one of [run, record, pack, primary]) one.passThroughOptions();
+  for (const one of [run, record, image, pack, primary]) one.passThroughOptions();
   return program;
 }
 
@@ -135,5 +139,7 @@ export async function main(argv: string[]): Promise<never> {
       status = reportError(error);
     }
   }
+  // A pipe takes 64 KiB at a time; what it has not taken yet would be lost.
+  if (process.stdout.writableLength > 0) await new Promise((done) => process.stdout.write('', done));
   process.exit(status);
 }

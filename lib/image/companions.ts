@@ -20,16 +20,16 @@ export const COMPANIONS: readonly Companion[] = [
   { of: /^.*\/libc\.so\.6$/, take: ['/usr/lib/locale/C.utf8'] },
   // TERM=linux is what a guest at a terminal has.
   {
-    of: /^.*\/libtinfo\.so\.6$/,
+    of: /^.*\/libtinfo\.so\.6[.\d]*$/,
     take: ['/lib/terminfo/l/linux', '/lib/terminfo/d/dumb', '/usr/share/terminfo/l/linux'],
   },
-  { of: /^(.*)\/libcrypto\.so\.3$/, take: ['$1/ossl-modules', '/usr/lib/ssl/openssl.cnf'] },
+  { of: /^(.*)\/libcrypto\.so\.3[.\d]*$/, take: ['$1/ossl-modules', '/usr/lib/ssl/openssl.cnf'] },
   // The standard library without its tests, its graphical parts and what builds other programs.
   {
     of: /^(.*)\/bin\/(python3\.\d+)$/,
     take: ['$1/lib/$2', '/etc/$2'],
     except:
-      /\/(tests?|idlelib|idle_test|tkinter|turtledemo|lib2to3|ensurepip|config-[^/]*)$|\/lib\/python3\.\d+\/[^/]*-packages$/,
+      /\/(tests?|idlelib|tkinter|turtledemo|lib2to3|ensurepip|pydoc_data|config-[^/]*)$|\/lib\/python3\.\d+\/[^/]*-packages$/,
   },
   {
     of: /^(.*)\/bin\/perl(5\.[\d.]+)?$/,

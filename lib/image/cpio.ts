@@ -6,6 +6,9 @@ export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
 export const S_IFLNK = 0o120000;
 
+const PAGE = 4096;
+const HEADER_BYTES = 110;
+
 /** 2020-01-01T00:00:00Z, in seconds: the time of every file unless another is given. */
 export const DEFAULT_MTIME_SECONDS = 1577836800;
 
@@ -59,19 +62,23 @@ export function completeTree(entries: readonly CpioEntry[]): CpioEntry[] {
 /** The archive of a completed tree. Inodes count from 1, everything belongs to root. */
 export function writeCpio(entries: readonly CpioEntry[], options: CpioOptions = {}): Uint8Array {
   const mtime = options.mtimeSeconds ?? DEFAULT_MTIME_SECONDS;
-  const parts: Uint8Array[] = [];
+  const archive: Archive = { parts: [], bytes: 0 };
   entries.forEach((entry, i) => {
     append(
-      parts,
+      archive,
       entry.path.slice(1),
       { inode: i + 1, mode: entry.mode, links: isDirectory(entry) ? 2 : 1, mtime },
       entry.data,
     );
   });
-  append(parts, 'TRAILER!!!', { inode: 0, mode: 0, links: 1, mtime: 0 }, new Uint8Array(0));
-  const bytes = parts.reduce((sum, part) => sum + part.length, 0);
-  parts.push(new Uint8Array((512 - (bytes % 512)) % 512));
-  return Buffer.concat(parts);
+  append(archive, 'TRAILER!!!', { inode: 0, mode: 0, links: 1, mtime: 0 }, new Uint8Array(0));
+  archive.parts.push(new Uint8Array((512 - (archive.bytes % 512)) % 512));
+  return Buffer.concat(archive.parts);
+}
+
+interface Archive {
+  parts: Uint8Array[];
+  bytes: number;
 }
 
 interface Fields {
@@ -81,20 +88,28 @@ interface Fields {
   mtime: number;
 }
 
+/** The contents of a file of a page or more begin at a page, so that the guest can map them where they lie. */
 function append(
-  parts: Uint8Array[],
+  archive: Archive,
   path: string,
   { inode, mode, links, mtime }: Fields,
   data: Uint8Array,
 ): void {
-  const name = Buffer.from(`${path}\0`);
+  const text = Buffer.from(`${path}\0`);
+  // The only padding that every reader of the format passes over is NULs after the name.
+  const dataAt = archive.bytes + HEADER_BYTES + text.length;
+  const isMappable = data.length >= PAGE && (mode & S_IFMT) === S_IFREG;
+  const name = Buffer.concat([text, new Uint8Array(isMappable ? (PAGE - (dataAt % PAGE)) % PAGE : 0)]);
   // ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check
   const fields = [inode, mode, 0, 0, links, mtime, data.length, 0, 0, 0, 0, name.length, 0];
   const header = Buffer.from(
     `070701${fields.map((value) => value.toString(16).padStart(8, '0')).join('')}`,
     'latin1',
   );
-  parts.push(header, name, padding(header.length + name.length), data, padding(data.length));
+  for (const part of [header, name, padding(HEADER_BYTES + name.length), data, padding(data.length)]) {
+    archive.parts.push(part);
+    archive.bytes += part.length;
+  }
 }
 
 function padding(bytes: number): Uint8Array {
