@@ -123,6 +123,7 @@
       'native/guest/space.c',
       'native/guest/start.c',
       'native/guest/syscalls.c',
+      'native/guest/sysctl.c',
       'native/guest/table.c',
       'native/guest/thread.c',
       'native/guest/trap.c',

@@ -75,7 +75,11 @@ void devices_start(void) {
     make(self, "stat", S_IFREG | 0444, 0, PROC_SELF_STAT);
     make(self, "status", S_IFREG | 0444, 0, PROC_STATUS);
     make(self, "cmdline", S_IFREG | 0444, 0, PROC_CMDLINE);
+    make(self, "environ", S_IFREG | 0400, 0, PROC_ENVIRON);
+    make(self, "comm", S_IFREG | 0444, 0, PROC_COMM);
+    make(self, "statm", S_IFREG | 0444, 0, PROC_STATM);
     make(self, "mounts", S_IFREG | 0444, 0, PROC_MOUNTS);
     make(self, "exe", S_IFLNK | 0777, 0, PROC_EXE);
     make(self, "fd", S_IFDIR | 0500, 0, PROC_FDS);
+    sysctl_start();
 }

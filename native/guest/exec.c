@@ -7,9 +7,11 @@
 #define PIE_BASE 0x555555554000ull
 #define STRINGS_MAX (2u << 20)
 #define SEGMENTS_MAX 32
+#define SCRIPTS_MAX 4 /* interpreters that are scripts themselves */
 
 char exe_path[PATH_MAX];
 char program_name[16];
+struct program_strings program_strings;
 
 struct program {
     struct inode *inode;
@@ -144,8 +146,9 @@ static long build_stack(struct frame *frame, const struct program *program, cons
     sp = (sp - words * 8 - sizeof auxiliary) & ~15ull;
     uint64_t *to = (uint64_t *)sp;
     *to++ = strings->argc;
+    program_strings = (struct program_strings){text, text + strings->length, text + strings->length};
     for (size_t i = 0; i < strings->argc + strings->envc; i++) {
-        if (i == strings->argc) *to++ = 0;
+        if (i == strings->argc) *to++ = 0, program_strings.environment = text;
         *to++ = text;
         text += strlen((const char *)text) + 1;
     }
@@ -211,17 +214,21 @@ static void remember(const char *path, struct inode *directory, const struct pla
 long exec_load(struct frame *frame, const char *path, struct strings *strings) {
     static struct place place;
     static struct program program, loader;
-    char interpreter[256];
+    char interpreter[SCRIPTS_MAX][256];
+    const char *asked = path;
     long error = path_find(&place, cwd, path, 0);
     if (!error && !place.inode) error = -ENOENT;
     if (!error) error = read_headers(&program, place.inode);
-    if (error == -ENOEXEC && !read_script(place.inode, path, interpreter, strings)) {
-        error = path_find(&place, cwd, path = interpreter, 0);
+    for (int depth = 0; error == -ENOEXEC && depth < SCRIPTS_MAX; depth++) {
+        struct strings before = *strings;
+        if (read_script(place.inode, path, interpreter[depth], strings)) break;
+        if (depth) object_free(before.bytes, before.length);
+        error = path_find(&place, cwd, path = interpreter[depth], 0);
         if (!error && !place.inode) error = -ENOENT;
         if (!error) error = read_headers(&program, place.inode);
     }
     if (error) return error;
-    remember(path, place.directory, &place);
+    remember(asked, place.directory, &place);
     struct inode *inode = place.inode, *loader_inode = NULL;
     if (program.interpreter[0]) {
         error = path_find(&place, root, program.interpreter, 0);

@@ -32,6 +32,9 @@ enum proc_kind {
     PROC_SELF_STAT,
     PROC_STATUS,
     PROC_CMDLINE,
+    PROC_ENVIRON,
+    PROC_COMM,
+    PROC_STATM,
     PROC_MOUNTS,
     PROC_VERSION,
     PROC_LOADAVG,
@@ -156,6 +159,7 @@ long file_open(struct place *place, uint32_t flags, uint32_t mode, struct file *
 /* ---- what stands behind them ---------------------------------------------------------------- */
 void cpio_unpack(void);                       /* cpio.c */
 void devices_start(void);                     /* device.c: /dev and /proc */
+void sysctl_start(void);                      /* sysctl.c: /proc/sys and /sys */
 struct inode *proc_open(struct inode *inode); /* proc.c: an inode with the text of now */
 long proc_link(struct inode *inode, char *to, size_t size);
 struct file *console_open(uint32_t flags); /* console.c */
