@@ -24,7 +24,7 @@ export class Image {
   }
 
   /**
-   * Packs an unmodified static Linux program. Throws ERR_LOCKSTEP_PROGRAM_NOT_FOUND and
+   * Packs an unmodified Linux program with all it needs. Throws ERR_LOCKSTEP_PROGRAM_NOT_FOUND and
    * ERR_LOCKSTEP_PROGRAM_NOT_RUNNABLE.
    */
   static async fromProgram(options: ImageProgramOptions): Promise<Image> {
