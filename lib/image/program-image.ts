@@ -19,7 +19,7 @@ import { describeSite, type SiteOptions } from './sites.js';
 const PAGE = 4096;
 const MIB = 1024 * 1024;
 /** What of struct ls_boot the packer fills, and the seed; the rest is the monitor's. */
-const BOOT_BYTES = 112;
+const BOOT_BYTES = 144;
 
 /** Set in every guest unless `env` says otherwise. LD_BIND_NOW: lazy binding executes XSAVE. */
 export const DEFAULT_ENV: Readonly<Record<string, string>> = {
