@@ -51,7 +51,8 @@ static int unborrow(struct vma *area, uint64_t address, uint64_t *entry) {
 }
 
 static unsigned around(const struct vma *area) {
-    if (area->inode && !(area->prot & PROT_WRITE) && inode_archive_frame(area->inode, 0)) return AROUND_BORROWED;
+    if (area->inode && !(area->prot & PROT_WRITE) && inode_archive_frame(area->inode, 0))
+        return AROUND_BORROWED;
     bool plenty = !area->inode && pages_left() > boot->ram_bytes / PAGE / 4;
     return plenty && area->end - area->start > (1u << 20) ? AROUND_PLENTY : AROUND;
 }

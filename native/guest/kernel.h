@@ -151,9 +151,7 @@ long exec_load(struct frame *frame, const char *path, struct strings *strings);
 extern char exe_path[PATH_MAX];
 extern char program_name[16];
 /* Where argv's strings, envp's and their end lie on the program's first stack. */
-extern struct program_strings {
-    uint64_t arguments, environment, end;
-} program_strings;
+extern struct program_strings { uint64_t arguments, environment, end; } program_strings;
 
 /* ---- exchange.c, control.c: meeting the monitor ----------------------------------------------------- */
 #define NEVER (~0ull)

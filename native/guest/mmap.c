@@ -50,7 +50,8 @@ long sys_mmap(uint64_t start, uint64_t length, uint64_t prot, uint64_t flags, in
     if ((flags & MAP_TYPE) == MAP_SHARED_VALIDATE) kept = MAP_SHARED;
     long error = space_map((struct vma){start, start + bytes, inode, offset, (uint32_t)prot & 7, kept});
     if (error) return error;
-    bool written = inode && (prot & PROT_WRITE) && (kept & MAP_PRIVATE); /* a library's data: relocated at once */
+    bool written =
+        inode && (prot & PROT_WRITE) && (kept & MAP_PRIVATE); /* a library's data: relocated at once */
     if ((flags & MAP_POPULATE) || ((written || (!inode && prot)) && bytes <= EAGER_BYTES))
         space_populate(start, start + bytes); /* what is missing comes by faults */
     return (long)start;

@@ -53,7 +53,9 @@ struct cpuid {
 };
 static struct cpuid cpuid(uint32_t leaf) {
     struct cpuid r = {.eax = leaf};
-    __asm__ volatile("out %%al, %4" : "+a"(r.eax), "=b"(r.ebx), "+c"(r.ecx), "=d"(r.edx) : "i"(LS_PORT_CPUID));
+    __asm__ volatile("out %%al, %4"
+                     : "+a"(r.eax), "=b"(r.ebx), "+c"(r.ecx), "=d"(r.edx)
+                     : "i"(LS_PORT_CPUID));
     return r;
 }
 
