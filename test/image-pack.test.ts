@@ -250,6 +250,7 @@ test('programs that cannot run say why', async (t) => {
     [put('x32', changed(4, 1)), /32-bit/],
     [put('big', changed(5, 2)), /big-endian/],
     [put('cut', good.subarray(0, 100000)), /damaged or cut-off/],
+    [put('far', changed(64 + 16 + 6, 0x1f)), /outside the address space/],
     [put('plain', good, 0o644), /no execute permission/],
     ['/lib/x86_64-linux-gnu/libm.so.6', /shared library|no execute permission/],
     [relocatable, /object or core file/],

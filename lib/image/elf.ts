@@ -86,6 +86,9 @@ export function parseElf(content: Uint8Array, name: string): ElfFile {
     for (const s of segments) {
       if (s.type === PT_LOAD && s.offset + s.fileBytes > bytes.length)
         throw new RangeError('a segment lies outside the file');
+      // Near 2^53 numbers stop counting by one, and loops over addresses with them.
+      if (s.type === PT_LOAD && s.vaddr + s.memoryBytes > 2 ** 47)
+        throw new RangeError('a segment lies outside the address space');
       if (s.type === PT_LOAD && s.memoryBytes < s.fileBytes)
         throw new RangeError('a segment is larger in the file than in memory');
     }
