@@ -22,7 +22,8 @@ function run(command, args, environment = {}) {
   }
 }
 
-function installDebianPackages(groups) {
+/** Those of the groups that are missing, with what the build needs. */
+export function installDebianPackages(groups) {
   const missing = [...new Set([...missingBuildPackages(), ...missingDebianPackages(groups)])];
   if (missing.length === 0) return;
   if (process.getuid() !== 0) {

@@ -23,3 +23,13 @@ export async function runTap(command, args, options = {}) {
   }
   return { passed, failed, status: await exited };
 }
+
+/** Prints the line that closes all runs, `N passed, N failed`. @returns {number} the exit status they make together */
+export function total(runs) {
+  const passed = runs.reduce((sum, run) => sum + run.passed, 0);
+  let failed = runs.reduce((sum, run) => sum + run.failed, 0);
+  // A run that failed without a failed test (it crashed, or found no tests) is a failure all the same.
+  failed += runs.filter((run) => run.status !== 0 && run.failed === 0).length;
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
+}

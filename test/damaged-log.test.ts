@@ -6,6 +6,7 @@ import { Image, Recording, record } from '../lib/index.js';
 import { drain, printedRandom, run, scratch } from './helpers/command.js';
 import { headerBytes, withHeader } from './helpers/log-bytes.js';
 import { type Damage, type MangledReport, mangle } from './helpers/mangled.js';
+import { times } from './helpers/pace.js';
 import { tinyProgram } from './helpers/tiny-programs.js';
 
 const LINES = Array.from({ length: 24 }, (_, index) => `line ${index} ${'x'.repeat(index * 7)}\n`);
@@ -34,8 +35,8 @@ test.serial('a log cut at any byte replays to its last whole frame', async (t) =
   const header = headerBytes(bytes);
   const tail = Math.max(header, bytes.length - 220);
   const cuts = [0, 1, 7, 8, 12, 67, 68, header - 1, header];
-  for (let index = 0; index < 20; index++) cuts.push(random.between(0, header - 1));
-  for (let index = 0; index < 50; index++) cuts.push(random.between(header, bytes.length - 1));
+  for (let index = 0; index < times(20); index++) cuts.push(random.between(0, header - 1));
+  for (let index = 0; index < times(50); index++) cuts.push(random.between(header, bytes.length - 1));
   for (let cut = tail; cut <= bytes.length; cut++) cuts.push(cut);
   const reports = await mangle(
     log,
@@ -101,8 +102,8 @@ test.serial('flipped bits and overwritten bytes are found, and said where', asyn
   const header = headerBytes(bytes);
   const damages: Damage[] = [];
   const byte = () => random.between(random.pick([0, header, header]), bytes.length - 1);
-  for (let index = 0; index < 250; index++) damages.push({ flip: 8 * byte() + random.between(0, 7) });
-  for (let index = 0; index < 50; index++) {
+  for (let index = 0; index < times(250); index++) damages.push({ flip: 8 * byte() + random.between(0, 7) });
+  for (let index = 0; index < times(50); index++) {
     const at = byte();
     const length = Math.min(random.between(1, 12), bytes.length - at);
     // Never what is there already.

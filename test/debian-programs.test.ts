@@ -5,11 +5,12 @@ import { join } from 'node:path';
 import test from 'ava';
 import type { ProgramManifest } from '../lib/image/manifest.js';
 import { Image } from '../lib/index.js';
-import { printedRandom, run, scratch } from './helpers/command.js';
-import { onHost, ourProcessors, recordWorkload, replayOn, whatIsWrong } from './helpers/replays.js';
+import { run, scratch } from './helpers/command.js';
+import { times } from './helpers/pace.js';
+import { checkWorkload, onHost } from './helpers/replays.js';
 import type { Workload } from './helpers/workloads.js';
 
-const REPLAYS = 10;
+const REPLAYS = times(10);
 const PYTHON = '/usr/bin/python3';
 
 const directory = mkdtempSync(join(tmpdir(), 'lockstep-debian-'));
@@ -37,6 +38,7 @@ create index ib on t(b); select count(*), sum(a), max(b) from t; select b from t
 pragma integrity_check;`;
 
 const PY = `
+import { times } from './helpers/pace.js';
 import hashlib, json, math, os, re, struct, sys, zlib
 data = bytes(range(256)) * 400
 for name in sorted(hashlib.algorithms_guaranteed):
@@ -55,25 +57,7 @@ const workloads: Workload[] = [
 
 for (const workload of workloads) {
   test.serial(`${workload.name}: ${REPLAYS} replays, kicked, are what was recorded`, async (t) => {
-    const random = printedRandom(t);
-    const here = scratch(t);
-    const log = join(here, 'x.log');
-    const host = await onHost(workload);
-    const recorded = await recordWorkload(workload, log, random);
-    t.is(recorded.stdout.toString('latin1'), host.stdout.toString('latin1'), recorded.stderr.toString());
-    t.is(recorded.status, host.status);
-    t.true(recorded.stdout.length > 0);
-    const jobs = Array.from({ length: REPLAYS }, (_, index) => ({
-      log,
-      stdout: join(here, `${index}.out`),
-      kicks: { perSecond: random.pick([0, 200, 2000, 10_000]), seed: random.between(0, 2 ** 31) },
-    }));
-    const cores = ourProcessors();
-    const [first, last] = [cores[0], cores.at(-1)] as [number, number];
-    const reports = await Promise.all([replayOn(first, jobs.slice(0, 5)), replayOn(last, jobs.slice(5))]);
-    t.is(reports.flat().length, REPLAYS);
-    for (const report of reports.flat())
-      t.is(whatIsWrong(report, recorded), undefined, JSON.stringify(report.kicks));
+    await checkWorkload(t, workload, REPLAYS);
   });
 }
 

@@ -2,12 +2,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { printedRandom, run, scratch, shell } from './helpers/command.js';
+import { run, scratch, shell } from './helpers/command.js';
+import { times } from './helpers/pace.js';
 import { Random } from './helpers/random.js';
-import { onHost, ourProcessors, recordWorkload, replayOn, whatIsWrong } from './helpers/replays.js';
+import { checkWorkload, ourProcessors, recordWorkload, replayOn, whatIsWrong } from './helpers/replays.js';
 import { makeWorkloads } from './helpers/workloads.js';
 
-const REPLAYS = 5;
+const REPLAYS = times(5);
 
 const directory = mkdtempSync(join(tmpdir(), 'lockstep-determinism-'));
 test.after.always(() => rmSync(directory, { recursive: true, force: true }));
@@ -16,27 +17,7 @@ for (const workload of makeWorkloads(directory)) {
   test.serial(
     `${workload.name}: ${REPLAYS} replays on either core, kicked, are what was recorded`,
     async (t) => {
-      const random = printedRandom(t);
-      const here = scratch(t);
-      const log = join(here, 'x.log');
-
-      const host = await onHost(workload);
-      const recorded = await recordWorkload(workload, log, random);
-      t.is(recorded.stdout.toString('latin1'), host.stdout.toString('latin1'), recorded.stderr.toString());
-      t.is(recorded.status, host.status);
-      t.true(recorded.stdout.length > 0);
-
-      const jobs = Array.from({ length: REPLAYS }, (_, index) => ({
-        log,
-        stdout: join(here, `${index}.out`),
-        kicks: { perSecond: random.pick([0, 200, 2000, 10_000]), seed: random.between(0, 2 ** 31) },
-      }));
-      const cores = ourProcessors();
-      const [first, last] = [cores[0], cores.at(-1)] as [number, number];
-      const reports = await Promise.all([replayOn(first, jobs.slice(0, 2)), replayOn(last, jobs.slice(2))]);
-      t.is(reports.flat().length, REPLAYS);
-      for (const report of reports.flat())
-        t.is(whatIsWrong(report, recorded), undefined, JSON.stringify(report.kicks));
+      await checkWorkload(t, workload, REPLAYS);
     },
   );
 }

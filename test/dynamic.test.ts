@@ -4,8 +4,8 @@ import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { Image } from '../lib/index.js';
-import { printedRandom, run, scratch } from './helpers/command.js';
-import { onHost, ourProcessors, recordWorkload, replayOn, whatIsWrong } from './helpers/replays.js';
+import { run, scratch } from './helpers/command.js';
+import { checkWorkload } from './helpers/replays.js';
 import type { Workload } from './helpers/workloads.js';
 
 const PYTHON = `
@@ -42,23 +42,7 @@ const WORKLOADS: Workload[] = [
 
 for (const workload of WORKLOADS) {
   test.serial(`${workload.name} does what it does on the host, and replays exactly`, async (t) => {
-    const random = printedRandom(t);
-    const here = scratch(t);
-    const log = join(here, 'x.log');
-    const host = await onHost(workload);
-    const recorded = await recordWorkload(workload, log, random);
-    t.is(recorded.stdout.toString(), host.stdout.toString(), recorded.stderr.toString());
-    t.is(recorded.status, host.status, recorded.stderr.toString());
-    t.true(recorded.stdout.length > 0);
-    const jobs = [0, 2000].map((perSecond) => ({
-      log,
-      stdout: join(here, `${perSecond}.out`),
-      kicks: { perSecond, seed: random.between(0, 2 ** 31) },
-    }));
-    const reports = await replayOn(ourProcessors().at(-1) as number, jobs);
-    t.is(reports.length, jobs.length);
-    for (const report of reports)
-      t.is(whatIsWrong(report, recorded), undefined, JSON.stringify(report.kicks));
+    await checkWorkload(t, workload, 2);
   });
 }
 

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import { Recording } from '../lib/index.js';
 import { printedRandom, run, scratch } from './helpers/command.js';
-import { ourProcessors, recordWorkload, replayOn, whatIsWrong } from './helpers/replays.js';
+import { times } from './helpers/pace.js';
+import { recordWorkload, replayKicked, whatIsWrong } from './helpers/replays.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'lockstep-forced-'));
 const ticks = join(directory, 'ticks');
@@ -28,18 +29,7 @@ test.serial('a program that only computes gets its timer signals, and replays ex
   t.true(info.checkpoints >= 20, `${info.checkpoints} forced stops`);
   t.true(info.checkpointBytes > 0);
 
-  const jobs = Array.from({ length: 6 }, (_, index) => ({
-    log,
-    stdout: join(here, `${index}.out`),
-    kicks: { perSecond: random.pick([0, 200, 2000]), seed: random.between(0, 2 ** 31) },
-  }));
-  const cores = ourProcessors();
-  const reports = await Promise.all([
-    replayOn(cores[0] as number, jobs.slice(0, 3)),
-    replayOn(cores.at(-1) as number, jobs.slice(3)),
-  ]);
-  t.is(reports.flat().length, jobs.length);
-  for (const report of reports.flat())
+  for (const report of await replayKicked(log, times(6), random))
     t.is(whatIsWrong(report, recorded), undefined, JSON.stringify(report.kicks));
 });
 
@@ -53,7 +43,7 @@ test.serial('a log that is cut in the middle of forced stops replays up to a who
   const { info } = await Recording.open(log);
   const image = whole.length - info.wholeBytes;
   t.is(image, 0);
-  for (let turn = 0; turn < 12; turn++) {
+  for (let turn = 0; turn < times(12); turn++) {
     // The second half: the header and its image take about the first.
     const bytes = random.between(Math.floor(whole.length * 0.75), whole.length - 1);
     const cut = join(here, 'cut.log');

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import { Recording } from '../lib/index.js';
 import { command, lockstep, printedRandom, root, scratch } from './helpers/command.js';
-import { ourProcessors, replayOn } from './helpers/replays.js';
+import { times } from './helpers/pace.js';
+import { replayKicked } from './helpers/replays.js';
 
 /** The server is one file with redis-check-rdb, which comes without a service that would be started. */
 function server(directory: string): string {
@@ -50,17 +51,7 @@ test.serial(
 
     const { info } = await Recording.open(log);
     t.true(info.eventBytes <= 1.1 * info.inputBytes + 8 * info.events, `${info.eventBytes} bytes of log`);
-    const jobs = Array.from({ length: 4 }, (_, index) => ({
-      log,
-      stdout: join(here, `${index}.out`),
-      kicks: { perSecond: random.pick([0, 200, 2000]), seed: random.between(0, 2 ** 31) },
-    }));
-    const cores = ourProcessors();
-    const reports = await Promise.all([
-      replayOn(cores[0] as number, jobs.slice(0, 2)),
-      replayOn(cores.at(-1) as number, jobs.slice(2)),
-    ]);
-    for (const report of reports.flat()) {
+    for (const report of await replayKicked(log, times(4), random)) {
       t.is(report.divergence, null, JSON.stringify(report));
       t.true(report.digests.checked > 1);
     }

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { command, printedRandom, root, run, scratch } from './helpers/command.js';
-import { onHost, ourProcessors, recordWorkload, replayOn, whatIsWrong } from './helpers/replays.js';
+import { times } from './helpers/pace.js';
+import { checkWorkload, ourProcessors, recordWorkload, replayOn, whatIsWrong } from './helpers/replays.js';
 
-const REPLAYS = 4;
+const REPLAYS = times(4);
 
 const directory = mkdtempSync(join(tmpdir(), 'lockstep-threads-'));
 test.after.always(() => rmSync(directory, { recursive: true, force: true }));
@@ -24,27 +25,7 @@ for (const { name, input } of [
   { name: 'events', input: ['one\n', 'two\nth', 'ree\n'] },
 ]) {
   test.serial(`${name}: as on the host, and in ${REPLAYS} kicked replays on either core`, async (t) => {
-    const random = printedRandom(t);
-    const here = scratch(t);
-    const log = join(here, 'x.log');
-    const workload = { name, argv: [await compile(name)], input };
-    const host = await onHost(workload);
-    const recorded = await recordWorkload(workload, log, random);
-    t.is(recorded.stdout.toString(), host.stdout.toString(), recorded.stderr.toString());
-    t.is(recorded.status, host.status);
-    t.is(host.status, 0);
-
-    const jobs = Array.from({ length: REPLAYS }, (_, index) => ({
-      log,
-      stdout: join(here, `${index}.out`),
-      kicks: { perSecond: random.pick([0, 200, 2000, 10_000]), seed: random.between(0, 2 ** 31) },
-    }));
-    const cores = ourProcessors();
-    const [first, last] = [cores[0], cores.at(-1)] as [number, number];
-    const reports = await Promise.all([replayOn(first, jobs.slice(0, 2)), replayOn(last, jobs.slice(2))]);
-    t.is(reports.flat().length, REPLAYS);
-    for (const report of reports.flat())
-      t.is(whatIsWrong(report, recorded), undefined, JSON.stringify(report.kicks));
+    await checkWorkload(t, { name, argv: [await compile(name)], input }, REPLAYS);
   });
 }
 

@@ -1,5 +1,6 @@
 #include "kvm/vcpu.h"
 
+#include <cpuid.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -17,6 +18,30 @@ constexpr uint32_t kStateMsrs[] = {0xc0000080, 0xc0000081, 0xc0000082, 0xc000008
 static_assert(std::size(kStateMsrs) == KvmVcpu::kStateMsrCount);
 
 int kick_signal() { return SIGRTMAX - 2; }
+
+// A task register that is in use is busy, and VT-x enters no guest where it is not. QEMU, where it emulates
+// SVM itself (no KVM below), honours the I/O bitmap of an *available* TSS only, and every OUT of the guest
+// would end in #GP. So the type is translated here, and everybody above sees a busy one.
+constexpr uint8_t kTssAvailable = 9, kTssBusy = 11;
+
+bool svm_is_emulated() {
+  static const bool emulated = [] {
+    uint32_t eax, name[3];
+    __cpuid(0x40000000, eax, name[0], name[1], name[2]);
+    return std::memcmp(name, "TCGTCGTCGTCG", sizeof name) == 0;
+  }();
+  return emulated;
+}
+
+void get_sregs(int fd, kvm_sregs* sregs) {
+  kvm_ioctl(fd, KVM_GET_SREGS, sregs, "KVM_GET_SREGS");
+  if (svm_is_emulated() && sregs->tr.type == kTssAvailable) sregs->tr.type = kTssBusy;
+}
+
+void put_sregs(int fd, kvm_sregs sregs) {
+  if (svm_is_emulated() && sregs.tr.type == kTssBusy) sregs.tr.type = kTssAvailable;
+  kvm_ioctl(fd, KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
+}
 
 }  // namespace
 
@@ -148,14 +173,11 @@ void KvmVcpu::inject(uint8_t vector) {
 
 kvm_sregs KvmVcpu::sregs() const {
   kvm_sregs sregs{};
-  kvm_ioctl(fd(), KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
+  get_sregs(fd(), &sregs);
   return sregs;
 }
 
-void KvmVcpu::set_sregs(const kvm_sregs& sregs) {
-  kvm_sregs copy = sregs;
-  kvm_ioctl(fd(), KVM_SET_SREGS, &copy, "KVM_SET_SREGS");
-}
+void KvmVcpu::set_sregs(const kvm_sregs& sregs) { put_sregs(fd(), sregs); }
 
 void KvmVcpu::set_regs(const kvm_regs& regs) {
   kvm_regs copy = regs;
@@ -201,7 +223,7 @@ VcpuState KvmVcpu::state() const {
   kvm_ioctl(fd(), KVM_GET_REGS, &state.regs, "KVM_GET_REGS");
   // What regs_changed() announced reaches the vCPU only when it runs.
   if (run_->kvm_dirty_regs & KVM_SYNC_X86_REGS) state.regs = run_->s.regs.regs;
-  kvm_ioctl(fd(), KVM_GET_SREGS, &state.sregs, "KVM_GET_SREGS");
+  get_sregs(fd(), &state.sregs);
   kvm_ioctl(fd(), KVM_GET_XCRS, &state.xcrs, "KVM_GET_XCRS");
   kvm_ioctl(fd(), KVM_GET_XSAVE, state.xsave.data(), "KVM_GET_XSAVE");
   kvm_ioctl(fd(), KVM_GET_DEBUGREGS, &state.debug, "KVM_GET_DEBUGREGS");
@@ -218,7 +240,7 @@ VcpuState KvmVcpu::state() const {
 void KvmVcpu::set_state(const VcpuState& state) {
   VcpuState copy = state;
   // XCR0 decides what XSAVE may hold, so it goes first.
-  kvm_ioctl(fd(), KVM_SET_SREGS, &copy.sregs, "KVM_SET_SREGS");
+  put_sregs(fd(), copy.sregs);
   kvm_ioctl(fd(), KVM_SET_XCRS, &copy.xcrs, "KVM_SET_XCRS");
   kvm_ioctl(fd(), KVM_SET_XSAVE, copy.xsave.data(), "KVM_SET_XSAVE");
   kvm_ioctl(fd(), KVM_SET_DEBUGREGS, &copy.debug, "KVM_SET_DEBUGREGS");

@@ -6,13 +6,14 @@ import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
+import { patience } from './pace.js';
 import { Random, testSeed } from './random.js';
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const lockstep = join(root, 'bin/lockstep.js');
 
 /** Nothing here takes as long; what does hangs, and is killed for it. */
-const HUNG_MS = 120_000;
+const HUNG_MS = patience(120_000);
 
 export interface Outcome {
   /** null when a signal ended it: then `signal` says which. */

@@ -3,6 +3,7 @@
 import { renameSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { corruptByte, corruptText } from './guest-memory.js';
+import { patience } from './pace.js';
 import { type PairSettings, PairUnderTest, type Verdict } from './pair.js';
 import type { SideChild } from './pair-child.js';
 import { FLOOD_LOAD, LEDGER_LOAD, LOADS, MARKER, type PairLoad, SEQ_LOAD, TALKS } from './pair-loads.js';
@@ -17,7 +18,7 @@ export interface Seen extends Verdict {
 
 export type Scenario = (random: Random) => Promise<Seen>;
 
-const SILENCE_MS = 1000;
+const SILENCE_MS = patience(1000);
 
 /** The pairs of scenarios that broke off: nothing of theirs may stay behind. */
 const opened = new Set<PairUnderTest>();

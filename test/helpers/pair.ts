@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ConsoleClient } from '../../lib/console-client.js';
+import { patience } from './pace.js';
 import { SideChild } from './pair-child.js';
 import { makePieces, onHost, type PairLoad, type Piece } from './pair-loads.js';
 import { ConsoleTap, Relay } from './pair-relay.js';
@@ -17,7 +18,7 @@ export const lockstep = fileURLToPath(new URL('../../bin/lockstep.js', import.me
 const apiSide = fileURLToPath(new URL('./pair-side.ts', import.meta.url));
 
 /** Far more than anything here takes: only what hangs runs into it. */
-const HANG_MS = 90_000;
+const HANG_MS = patience(90_000);
 
 export interface PairSettings {
   load: PairLoad;
@@ -143,7 +144,7 @@ export class PairUnderTest {
   }
 
   #spawn(name: 'primary' | 'shadow', more: string[], fault: string | undefined): SideChild {
-    const { silenceMs = 1000, heartbeatMs = 50, api } = this.settings;
+    const { silenceMs = patience(1000), heartbeatMs = 50, api } = this.settings;
     const options = [
       ...['--json', '--link', `unix:${this.at(name === 'primary' ? 'link' : 'link.relay')}`],
       ...['--arbiter', `file:${this.at('arbiter')}`, '--console', `unix:${this.at(`${name}.console`)}`],

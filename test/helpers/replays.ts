@@ -3,9 +3,11 @@ import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
 import { DEFAULT_ENV } from '../../lib/image/program-image.js';
 import { type Divergence, Image, Recording, record } from '../../lib/index.js';
-import { command, drain, processors, root } from './command.js';
+import { command, drain, printedRandom, processors, root, scratch } from './command.js';
+import { kickRate } from './pace.js';
 import type { Random } from './random.js';
 import type { Workload } from './workloads.js';
 
@@ -52,7 +54,7 @@ export async function recordWorkload(
   random: Random,
 ): Promise<Recorded> {
   const image = await Image.fromProgram({ argv, files: files.map((host) => ({ host, guest: host })) });
-  const kicks = { perSecond: 500, seed: random.between(0, 2 ** 31) };
+  const kicks = { perSecond: kickRate(500), seed: random.between(0, 2 ** 31) };
   await using machine = await record(image, { log, digestEvery: 1, kicks });
   const outputs = Promise.all([drain(machine.stdout), drain(machine.stderr)]);
   for (const piece of input) {
@@ -77,8 +79,13 @@ export function ourProcessors(): number[] {
 
 /** Replays in a child that is held to `processor`. */
 export async function replayOn(processor: number, jobs: ReplayJob[]): Promise<ReplayReport[]> {
+  if (jobs.length === 0) return [];
   const program = join(root, 'test/helpers/replay-child.ts');
-  const node = [process.execPath, '--import=tsx', program, JSON.stringify(jobs)];
+  const paced = jobs.map(({ kicks: { perSecond, seed }, ...job }) => ({
+    ...job,
+    kicks: { perSecond: kickRate(perSecond), seed },
+  }));
+  const node = [process.execPath, '--import=tsx', program, JSON.stringify(paced)];
   const child = spawn('taskset', ['-c', String(processor), ...node], {
     stdio: ['ignore', 'pipe', 'inherit'],
     cwd: root,
@@ -95,6 +102,36 @@ export async function replayOn(processor: number, jobs: ReplayJob[]): Promise<Re
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line));
+}
+
+/** Replays the log so many times under random kicks, half of them on either processor; output goes beside the log. */
+export async function replayKicked(log: string, count: number, random: Random): Promise<ReplayReport[]> {
+  const jobs = Array.from({ length: count }, (_, index) => ({
+    log,
+    stdout: `${log}.${index}.out`,
+    kicks: { perSecond: random.pick([0, 200, 2000, 10_000]), seed: random.between(0, 2 ** 31) },
+  }));
+  const processors = ourProcessors();
+  const half = count >> 1;
+  const [first, last] = await Promise.all([
+    replayOn(processors[0] as number, jobs.slice(half)),
+    replayOn(processors.at(-1) as number, jobs.slice(0, half)),
+  ]);
+  if (first.length + last.length !== count) throw new Error(`${first.length + last.length} replays reported`);
+  return [...first, ...last];
+}
+
+/** Records the workload, which must do what it does on the host, and replays it so many times. */
+export async function checkWorkload(t: ExecutionContext, workload: Workload, replays: number): Promise<void> {
+  const random = printedRandom(t);
+  const log = join(scratch(t), 'x.log');
+  const host = await onHost(workload);
+  const recorded = await recordWorkload(workload, log, random);
+  t.is(recorded.stdout.toString('latin1'), host.stdout.toString('latin1'), recorded.stderr.toString());
+  t.is(recorded.status, host.status, recorded.stderr.toString());
+  t.true(recorded.stdout.length > 0);
+  for (const report of await replayKicked(log, replays, random))
+    t.is(whatIsWrong(report, recorded), undefined, JSON.stringify(report.kicks));
 }
 
 /** What must hold of each replay; the first thing that does not, or undefined. */
