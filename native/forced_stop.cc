@@ -18,10 +18,10 @@ bool in_program(const VcpuState& state) { return state.regs.rip < LS_USER_TOP; }
 
 bool RunLoop::take_over_forced_stop() {
   std::vector<Checkpoint> parts;
-  if (!driver_->forced_stop(&parts)) return false;
-  if (!parts.back().last) {
-    stopped_ = true;
-    return true;
+  switch (ask([&] { return driver_->forced_stop(&parts); })) {
+    case Go::kOn: return false;
+    case Go::kApply: break;
+    default: stopped_ = true; return true;
   }
   parts_.vcpu.complete_access();
   for (const Checkpoint& part : parts)

@@ -123,8 +123,7 @@ void Machine::build() {
 
 std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> encoder,
                                                  RecordingClock clock) {
-  // A shadow could not know that a stop is coming, and would have run past it: no stops in a pair.
-  if (!pair_ && image_.header.mode == static_cast<uint32_t>(StartMode::kProgram))
+  if (image_.header.mode == static_cast<uint32_t>(StartMode::kProgram))
     watchdog_ = std::make_unique<Watchdog>(
         *memory_, [this] { return run_loop_->accesses_made(); },
         [clock] { return clock.is_fixed() ? UINT64_MAX - 1 : clock.sample(0); }, [this] { vcpu_->kick(); });

@@ -36,14 +36,6 @@ void RunLoop::end(const End& end, const std::string& detail) {
 
 // ---- the loop -------------------------------------------------------------------------------------
 
-template <typename Ask>
-Go RunLoop::ask(Ask question) {
-  Go go = question();
-  if (go != Go::kLive) return go;
-  driver_ = &parts_.go_live();
-  return question();
-}
-
 RunLoop::Result RunLoop::run(Driver& driver) {
   driver_ = &driver;
   Event boot;

@@ -107,4 +107,12 @@ class RunLoop : public Sink {
   AccessObserver observer_;
 };
 
+template <typename Ask>
+Go RunLoop::ask(Ask question) {
+  Go go = question();
+  if (go != Go::kLive) return go;
+  driver_ = &parts_.go_live();
+  return question();
+}
+
 }  // namespace lockstep

@@ -14,7 +14,7 @@
 
 namespace lockstep {
 
-constexpr uint32_t kLinkVersion = 1;
+constexpr uint32_t kLinkVersion = 2;
 constexpr size_t kFrameBytesMax = 64u << 20;
 constexpr size_t kHeaderDataBytesMax = 1u << 20;
 constexpr uint64_t kHeaderBytesMax = 4ull << 30;

@@ -49,9 +49,8 @@ class Driver {
   // A digest was made, right after an event (or at the end). kApply never comes back.
   virtual Go digest(const Digest& digest) = 0;
   virtual Go end(const End& end) = 0;
-  // The guest is about to run on. True when the log has a forced stop here: it is to be taken over, or, when
-  // its last part is missing, the log is over.
-  virtual bool forced_stop(std::vector<Checkpoint>* parts) = 0;
+  // The guest is about to run on. kApply: the log has a forced stop here, which is to be taken over.
+  virtual Go forced_stop(std::vector<Checkpoint>* parts) = 0;
   // A kick has stopped the guest anywhere. True when it is to be a forced stop: *head says where and when.
   virtual bool force_stop(Checkpoint* head) = 0;
   virtual void stop_forced(std::vector<Checkpoint> parts) = 0;

@@ -2,6 +2,7 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "guest/abi.h"
@@ -9,6 +10,11 @@
 namespace lockstep {
 
 namespace {
+// A shadow cannot follow a guest that computes; a forced stop hands it what was computed so far. So often,
+// but more rarely where so much memory was written that it would cost more than so many bytes of log.
+constexpr uint32_t kShadowBehindMs = 100, kShadowBehindMsMax = 2000;
+constexpr uint64_t kShadowBytesPerMs = 10'000;
+
 uint64_t clock_us(clockid_t id) {
   timespec now;
   clock_gettime(id, &now);
@@ -35,6 +41,10 @@ uint64_t RecordingClock::sample(uint64_t last_us) const {
   return std::max(last_us, start_us_ + (monotonic_us() - host_start_us_));
 }
 
+Recorder::Recorder(Parts parts) : parts_(std::move(parts)) {
+  if (parts_.pair && parts_.watchdog) parts_.watchdog->bite_after(kShadowBehindMs);
+}
+
 FrameEncoder::Counts Recorder::counts() const {
   return parts_.encoder ? parts_.encoder->counts() : FrameEncoder::Counts{};
 }
@@ -58,7 +68,10 @@ Go Recorder::position(const Access&, const Want& want, Event* event) {
     return Go::kApply;
   }
   event->time_us = parts_.clock.sample(parts_.at.time_us);
-  if (want.wait && !satisfied(*event, want)) flush();
+  if (want.wait && !satisfied(*event, want)) {
+    flush();
+    tell_progress();
+  }
   while (want.wait && !satisfied(*event, want)) {
     if (control.stopping()) break;
     if (control.poked()) control.serve();
@@ -113,11 +126,20 @@ void Recorder::flush() {
   if (logged_lsn_ != before) reached_ = {};
 }
 
+// The guest has come to this access without having been stopped on its way. The access may still bring an
+// event: the shadow may run up to it, not past it.
+void Recorder::tell_progress() {
+  if (!parts_.pair || parts_.at.accesses == 0) return;
+  const Progress here{parts_.at.lsn, parts_.at.accesses - 1};
+  if (here == told_) return;
+  told_ = here;
+  parts_.pair->progress(here.lsn, here.accesses);
+}
+
 bool Recorder::output(uint8_t channel, std::span<const uint8_t> bytes) {
   flush();
   reached_ = {parts_.at.accesses, parts_.at.access_hash()};
-  // This access may still bring an event: the shadow may run up to it, not past it.
-  if (parts_.pair && parts_.at.accesses) parts_.pair->progress(parts_.at.lsn, parts_.at.accesses - 1);
+  tell_progress();
   return parts_.world.output(channel, parts_.at.lsn, bytes);
 }
 
@@ -134,20 +156,28 @@ Go Recorder::end(const End& end) {
 
 bool Recorder::force_stop(Checkpoint* head) {
   if (!parts_.watchdog) return false;
-  const std::optional<uint64_t> timer_due_us = parts_.watchdog->take_bite();
-  if (!timer_due_us) return false;
+  const std::optional<Watchdog::Bite> bite = parts_.watchdog->take_bite();
+  if (!bite) return false;
+  // Who only computes is stopped for the sake of a shadow that could not know how far it may follow.
+  if (!bite->is_due && !(parts_.pair && parts_.pair->status().is_protected)) return false;
   head->lsn = parts_.at.lsn + 1;
   head->accesses = parts_.at.accesses;
   head->access_hash = parts_.at.access_hash();
   head->time_us = parts_.clock.sample(parts_.at.time_us);
   // On a fixed course time passes only by what happens: the timer that is due is what happens next.
-  if (parts_.clock.is_fixed() && *timer_due_us != UINT64_MAX)
-    head->time_us = std::max(head->time_us, *timer_due_us);
+  if (bite->is_due && parts_.clock.is_fixed() && bite->timer_due_us != UINT64_MAX)
+    head->time_us = std::max(head->time_us, bite->timer_due_us);
   return true;
 }
 
 void Recorder::stop_forced(std::vector<Checkpoint> parts) {
+  const uint64_t before = counts().checkpoint_bytes;
   for (const Checkpoint& part : parts) append(part);
+  if (!parts_.pair) return;
+  flush();  // the shadow waits for it
+  if (!parts_.watchdog) return;
+  const uint64_t pause_ms = (counts().checkpoint_bytes - before) / kShadowBytesPerMs;
+  parts_.watchdog->bite_after(std::clamp<uint64_t>(pause_ms, kShadowBehindMs, kShadowBehindMsMax));
 }
 
 void Recorder::closed() {

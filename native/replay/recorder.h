@@ -44,7 +44,7 @@ class Recorder : public Driver {
     // The log file failed but the pair goes on without it.
     std::function<void(const Failure&)> log_failed;
   };
-  explicit Recorder(Parts parts) : parts_(std::move(parts)) {}
+  explicit Recorder(Parts parts);
 
   Go boot(Event* event) override;
   Go position(const Access& access, const Want& want, Event* event) override;
@@ -53,7 +53,7 @@ class Recorder : public Driver {
   bool digest_ahead() override { return false; }
   Go digest(const Digest& digest) override;
   Go end(const End& end) override;
-  bool forced_stop(std::vector<Checkpoint>*) override { return false; }
+  Go forced_stop(std::vector<Checkpoint>*) override { return Go::kOn; }
   bool force_stop(Checkpoint* head) override;
   void stop_forced(std::vector<Checkpoint> parts) override;
   void closed() override;
@@ -67,9 +67,11 @@ class Recorder : public Driver {
   void log(Event* event);
   void append(const Record& record);
   void flush();
+  void tell_progress();
   Parts parts_;
   uint64_t logged_lsn_ = 0;  // of the last event that is in the log, not only in the encoder
   End reached_;              // the last output after it
+  Progress told_{UINT64_MAX, 0};
 };
 
 }  // namespace lockstep

@@ -184,12 +184,27 @@ bool Replayer::stops_at(const End& end) {
   return true;
 }
 
-// Looked for only where looking ahead costs no waiting: a primary forces no stops.
-bool Replayer::forced_stop(std::vector<Checkpoint>* parts) {
-  if (!parts_.can_peek) return false;
-  while (fetch() == Go::kOn) {
+// The record that comes next lets the guest run on to its next access: there the other side has been. A
+// progress message that does not say so is used up.
+bool Replayer::may_run_on() {
+  const auto* progress = std::get_if<Progress>(&*record_);
+  if (!progress) return true;
+  if (progress->lsn == parts_.at.lsn && progress->accesses >= parts_.at.accesses) return true;
+  record_.reset();
+  return false;
+}
+
+// Nobody can find the place of a forced stop by running there. So a shadow waits here until it knows that its
+// primary came to the next access, or was stopped before.
+Go Replayer::forced_stop(std::vector<Checkpoint>* parts) {
+  if (past_log_) return Go::kOn;
+  for (;;) {
+    // A checkpoint whose last part is missing is no event: who goes live here goes on from where it stands.
+    if (Go go = fetch(); go != Go::kOn)
+      return go == Go::kStop && parts_.can_peek && parts->empty() ? Go::kOn : go;
     auto* part = std::get_if<Checkpoint>(&*record_);
-    if (!part || part->accesses > parts_.at.accesses) return false;
+    if (!part && !may_run_on()) continue;
+    if (!part || part->accesses > parts_.at.accesses) return Go::kOn;
     if (part->access_hash != parts_.at.access_hash())
       diverge("access", "the forced stop " + std::to_string(part->lsn), "hash " + hex(part->access_hash),
               "hash " + hex(parts_.at.access_hash()));
@@ -199,9 +214,8 @@ bool Replayer::forced_stop(std::vector<Checkpoint>* parts) {
                " accesses");
     parts->push_back(std::move(*part));
     record_.reset();
-    if (last) return true;
+    if (last) return Go::kApply;
   }
-  return !parts->empty();  // cut in the middle of it
 }
 
 bool Replayer::digest_ahead() {

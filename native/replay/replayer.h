@@ -43,7 +43,7 @@ class Replayer : public Driver {
   bool digest_ahead() override;
   Go digest(const Digest& digest) override;
   Go end(const End& end) override;
-  bool forced_stop(std::vector<Checkpoint>* parts) override;
+  Go forced_stop(std::vector<Checkpoint>* parts) override;
   bool force_stop(Checkpoint*) override { return false; }
   void stop_forced(std::vector<Checkpoint>) override {}
   void closed() override { stop_waiting(); }
@@ -57,6 +57,7 @@ class Replayer : public Driver {
 
  private:
   Go next_at(const Access& access, Event* event);
+  bool may_run_on();
   void run_past_log();
   void stop_waiting();
   Go past_log(const Want& want);

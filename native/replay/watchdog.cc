@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <chrono>
+#include <utility>
 
 #include "guest/abi.h"
 
@@ -33,18 +34,20 @@ Watchdog::~Watchdog() {
   thread_.join();
 }
 
-std::optional<uint64_t> Watchdog::take_bite() {
-  if (!bites_.exchange(false)) return std::nullopt;
-  return timer_due_us_.load();
+std::optional<Watchdog::Bite> Watchdog::take_bite() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(bite_, std::nullopt);
 }
 
 // The kernel keeps these words true while it runs; a torn or stale one only makes us look again.
-bool Watchdog::is_due(uint64_t* timer_due_us) const {
+Watchdog::Bite Watchdog::look() const {
   const auto* page = reinterpret_cast<const ls_exchange*>(memory_.host() + LS_GPA_EXCHANGE);
   const uint64_t due_ns = __atomic_load_n(&page->timer_due_ns, __ATOMIC_RELAXED);
   const uint32_t runnable = __atomic_load_n(&page->runnable_threads, __ATOMIC_RELAXED);
-  *timer_due_us = due_ns == UINT64_MAX || due_ns == 0 ? UINT64_MAX : due_ns / 1000 + (due_ns % 1000 != 0);
-  return runnable > 0 || *timer_due_us <= now_us_();
+  Bite bite;
+  if (due_ns != UINT64_MAX && due_ns != 0) bite.timer_due_us = due_ns / 1000 + (due_ns % 1000 != 0);
+  bite.is_due = runnable > 0 || bite.timer_due_us <= now_us_();
+  return bite;
 }
 
 void Watchdog::watch() {
@@ -61,11 +64,11 @@ void Watchdog::watch() {
       since = now;
       continue;
     }
-    uint64_t timer_due_us;
-    if (now - since < milliseconds(kLimitMs) || !is_due(&timer_due_us)) continue;
+    if (now - since < milliseconds(kLimitMs)) continue;
+    const Bite bite = look();
+    if (!bite.is_due && now - since < milliseconds(computing_ms_max_)) continue;
     since = now;
-    timer_due_us_ = timer_due_us;
-    bites_ = true;
+    bite_ = bite;
     kick_();
   }
 }

@@ -1,4 +1,5 @@
-// Watches for a guest that computes without an access while another of its threads, or a timer, is due.
+// Watches for a guest that computes without an access: while another of its threads or a timer is due, or,
+// where somebody follows it, for so long that the follower falls behind.
 #pragma once
 
 #include <atomic>
@@ -22,20 +23,26 @@ class Watchdog {
            std::function<void()> kick);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
-  // The vCPU thread, after a kick: was it ours? Then when the guest's next timer is due (UINT64_MAX: none),
-  // in virtual microseconds.
-  std::optional<uint64_t> take_bite();
+  struct Bite {
+    bool is_due = false;  // something waits for the guest; else it has only computed for long
+    uint64_t timer_due_us =
+        UINT64_MAX;  // when the guest's next timer is due, in virtual time (none: the maximum)
+  };
+  // The vCPU thread, after a kick: was it ours?
+  std::optional<Bite> take_bite();
+  // From now on also bites when the guest has computed for so long.
+  void bite_after(uint32_t computing_ms) { computing_ms_max_ = computing_ms; }
 
  private:
   void watch();
-  bool is_due(uint64_t* timer_due_us) const;
+  Bite look() const;
   const GuestMemory& memory_;
   const std::function<uint64_t()> accesses_, now_us_;
   const std::function<void()> kick_;
-  std::atomic<bool> bites_{false};
-  std::atomic<uint64_t> timer_due_us_{UINT64_MAX};
+  std::atomic<uint32_t> computing_ms_max_{UINT32_MAX};
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::optional<Bite> bite_;
   bool over_ = false;
   std::thread thread_;
 };
