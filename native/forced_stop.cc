@@ -55,7 +55,6 @@ void RunLoop::force_stop() {
       }
       const auto bytes = parts_.memory.view(page * kPageBytes, kPageBytes);
       parts.back().pages.push_back({page, {bytes.begin(), bytes.end()}});
-      counts_.forced_pages++;
     }
     parts.back().last = true;
     parts.back().vcpu = encode_vcpu_state(state);

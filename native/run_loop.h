@@ -17,7 +17,7 @@ namespace lockstep {
 
 struct RunCounts {
   uint64_t exits = 0, kicks = 0, events = 0, digests = 0, interrupts = 0, dirty_pages = 0;
-  uint64_t forced_stops = 0, forced_pages = 0;
+  uint64_t forced_stops = 0;
   uint64_t longest_run_us = 0;  // of the guest, between two accesses
 };
 

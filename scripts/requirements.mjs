@@ -53,6 +53,9 @@ export function missingDebianPackages(groups) {
   });
 }
 
+/** Those whose files the tests want and whose services nobody wants. */
+export const unpackedPackages = packages.unpacked;
+
 /** The one line that installs them. */
 export function aptLine(names) {
   return `apt-get install -y --no-install-recommends ${names.join(' ')}`;

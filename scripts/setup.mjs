@@ -4,7 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, statSync, utimesSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { aptLine, missingBuildPackages, missingDebianPackages } from './requirements.mjs';
+import { aptLine, missingBuildPackages, missingDebianPackages, unpackedPackages } from './requirements.mjs';
+import { unpackDebian } from './unpack-debian.mjs';
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -56,6 +57,14 @@ function build({ coreTests }) {
 
 export function setUp({ groups, coreTests = false }) {
   installDebianPackages(groups);
+  if (groups.includes('test')) {
+    try {
+      for (const name of unpackedPackages) unpackDebian(name);
+    } catch (error) {
+      console.error(`Set-up stopped: ${error.message}\nRun \`apt-get update\` once, then try again.`);
+      process.exit(1);
+    }
+  }
   installNpmPackages();
   build({ coreTests });
 }

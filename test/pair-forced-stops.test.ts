@@ -14,6 +14,8 @@ const program = join(directory, 'ticks');
 const source = new URL('./fixtures/guest/ticks.c', import.meta.url).pathname;
 const SILENT = { answers: 0, lines: 0, longest: 0 };
 const TICKS: PairLoad = { name: 'ticks', argv: [program, 'each'], ...SILENT };
+/** Its forced stops come in several parts, so that a kill may leave some of them behind. */
+const WIDE_TICKS: PairLoad = { name: 'wide ticks', argv: [program, 'each', 'wide'], ...SILENT };
 const COMPUTES = 'BEGIN { print "begin"; fflush(); for (i = 0; i < 4000000; i++) s += i % 7; print s }';
 const AWK: PairLoad = { name: 'awk-loop', argv: ['/bin/busybox', 'awk', COMPUTES], ...SILENT };
 

@@ -10,17 +10,16 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
-  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { homedir, tmpdir, totalmem } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { installDebianPackages } from '../setup.mjs';
+import { unpackDebian, unpackedRoot } from '../unpack-debian.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'lockstep/emulated-host');
 
 // What Debian's kernel loads as modules and a host needs here: its devices, its root, KVM, and the networks that
 // tests make.
@@ -40,28 +39,10 @@ function kernelPackage() {
   const list = spawnSync('apt-cache', ['depends', 'linux-image-amd64'], { encoding: 'utf8' });
   const found = /Depends: (linux-image-\S+)/.exec(list.stdout ?? '')?.[1];
   if (found) return found;
-  const kept = existsSync(cache) ? readdirSync(cache).filter((name) => name.startsWith('linux-image-')) : [];
-  if (kept.length > 0) return kept[0];
+  const kept = existsSync(unpackedRoot) ? readdirSync(unpackedRoot) : [];
+  const kernel = kept.find((name) => name.startsWith('linux-image-'));
+  if (kernel) return kernel;
   throw new Error('apt-cache knows no linux-image-amd64. Run `apt-get update`, then try again.');
-}
-
-/** Downloads and unpacks the kernel; it is not installed: nothing of this machine's boot changes. */
-function kernel() {
-  const name = kernelPackage();
-  const directory = join(cache, name);
-  if (existsSync(directory)) return directory;
-  console.error(`Fetching ${name} ...`);
-  mkdirSync(cache, { recursive: true });
-  const work = mkdtempSync(join(cache, 'new-'));
-  try {
-    output('apt-get', ['download', '-qq', name], { cwd: work });
-    const archive = readdirSync(work).find((file) => file.endsWith('.deb'));
-    output('dpkg-deb', ['-x', archive, 'unpacked'], { cwd: work });
-    renameSync(join(work, 'unpacked'), directory);
-  } finally {
-    rmSync(work, { recursive: true, force: true });
-  }
-  return directory;
 }
 
 /** Files of the modules, each behind those that it depends on. */
@@ -139,7 +120,7 @@ function qemuArguments(work, kernelDirectory, archive) {
 /** Runs the command there. @returns {Promise<number>} its exit status; 125 when the host itself failed. */
 async function run(command) {
   installDebianPackages(['emulated']);
-  const kernelDirectory = kernel();
+  const kernelDirectory = unpackDebian(kernelPackage());
   const work = mkdtempSync(join(tmpdir(), 'lockstep-emulated-'));
   try {
     const archive = initramfs(work, kernelDirectory, command);

@@ -1,8 +1,9 @@
 // `npm run test:emulated`: the tests on a machine without /dev/kvm. What needs a machine runs on emulated hosts, one
 // for each file of tests, as many at a time as there are processors; the rest runs here. There is less of
 // everything that is repeated (test/helpers/pace.ts). The last line is exactly `N passed, N failed`.
-import { readdirSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, setUp } from '../setup.mjs';
 import { runTap, total } from '../tap.mjs';
@@ -14,6 +15,16 @@ const LIMIT_MS = 40 * 60_000;
 const LONGEST = ['determinism', 'debian-programs', 'lifecycle', 'bad-input', 'damaged-log', 'pair-takeover'];
 
 setUp({ groups: ['demo', 'test', 'emulated'], coreTests: true });
+
+// What the packer finds in a program is kept in a cache (lib/image/site-cache.ts). Filled here, where it is quick,
+// it is there on every emulated host.
+const PROGRAMS = ['busybox', 'bash-static', 'zsh-static', 'bash', 'lua5.4', 'openssl', 'python3', 'sqlite3'];
+const thrown = mkdtempSync(join(tmpdir(), 'lockstep-packed-'));
+for (const program of PROGRAMS) {
+  const pack = ['bin/lockstep.js', 'image', 'pack', '--quiet', '-o', join(thrown, program), '--', program];
+  spawnSync(process.execPath, pack, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+}
+rmSync(thrown, { recursive: true });
 
 const ava = (names) => [
   process.execPath,

@@ -1,0 +1,115 @@
+/**
+ * Debian's servers in a machine, Debian's clients on the host, each in a network namespace of the test's own. The
+ * servers were unpacked, not installed (scripts/unpack-debian.mjs): nothing is started on the host.
+ */
+import { createHash, randomFillSync } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { Recording } from '../lib/index.js';
+import { command, lockstep, printedRandom, root, scratch } from './helpers/command.js';
+import { emulated, times } from './helpers/pace.js';
+import { replayKicked } from './helpers/replays.js';
+
+const unpacked = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'lockstep/debian');
+const quoted = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;
+
+interface Server {
+  argv: string[];
+  /** What `--file` packs. */
+  files?: string[];
+  port: number;
+  /** A script, with the machine at 10.0.2.15; its output is checked. */
+  clients: string;
+}
+
+/** Records the server under its clients, ends it with SIGTERM, and gives what the clients said. */
+async function underClients(log: string, { argv, files = [], port, clients }: Server): Promise<string> {
+  const record = [process.execPath, lockstep, 'record', '--quiet', '--net', 'tap', '--log', log];
+  const words = [...record, ...files.flatMap((file) => ['--file', file]), '--', ...argv];
+  const script = `
+    ${words.map(quoted).join(' ')} > ${quoted(`${log}.out`)} 2>&1 &
+    machine=$!
+    for i in $(seq 600); do curl -s --max-time 2 telnet://10.0.2.15:${port} < /dev/null > /dev/null && break; sleep 0.1; done
+    ${clients}
+    kill -TERM $machine
+    wait $machine
+    echo "status $?"`;
+  const { stdout, stderr } = await command(['unshare', '--net', 'sh', '-c', script], { cwd: root });
+  const said = stdout.toString();
+  if (!said.endsWith('status 143\n')) throw new Error(`${said}\n${stderr}`);
+  return said;
+}
+
+function www(directory: string): { files: string[]; sums: Map<string, string> } {
+  const sums = new Map<string, string>();
+  const files: string[] = [];
+  for (const [name, bytes] of Object.entries({ one: 1, page: 5000, large: emulated ? 1 << 20 : 10 << 20 })) {
+    const content = randomFillSync(Buffer.alloc(bytes));
+    writeFileSync(join(directory, name), content);
+    sums.set(name, createHash('sha256').update(content).digest('hex'));
+    files.push(`${join(directory, name)}:/www/${name}`);
+  }
+  return { files, sums };
+}
+
+const CURL = `for name in one page large one; do echo "$name $(curl -sf http://10.0.2.15:$port/$name | sha256sum)"; done
+    curl -sf -o /dev/null -o /dev/null -o /dev/null -w '%{num_connects} ' http://10.0.2.15:$port/one http://10.0.2.15:$port/page http://10.0.2.15:$port/one; echo`;
+
+const NGINX = `error_log stderr; pid /tmp/nginx.pid; user root; daemon off; master_process off;
+events { worker_connections 256; }
+http {
+  access_log off; root /www;
+  client_body_temp_path /tmp/a; proxy_temp_path /tmp/b; fastcgi_temp_path /tmp/c;
+  uwsgi_temp_path /tmp/d; scgi_temp_path /tmp/e;
+  server { listen 8080; }
+}`;
+
+for (const name of ['memcached', 'nginx', 'python3 -m http.server'] as const) {
+  test.serial(`${name}, recorded under its clients, replays exactly`, async (t) => {
+    const random = printedRandom(t);
+    const here = scratch(t);
+    const log = join(here, 'x.log');
+    const { files, sums } = www(here);
+    const checkFiles = (said: string) => {
+      for (const file of ['one', 'page', 'large']) t.true(said.includes(`${file} ${sums.get(file)}`), said);
+    };
+    if (name === 'memcached') {
+      const argv = [join(unpacked, 'memcached/usr/bin/memcached'), '-t', '4', '-u', 'root', '-U', '0'];
+      const said = await underClients(log, {
+        argv,
+        port: 11211,
+        clients: 'memccapable -h 10.0.2.15 -p 11211',
+      });
+      t.regex(said, /All tests passed/);
+    } else if (name === 'nginx') {
+      const config = join(here, 'nginx.conf');
+      writeFileSync(config, NGINX);
+      const said = await underClients(log, {
+        argv: [join(unpacked, 'nginx/usr/sbin/nginx'), '-c', '/etc/nginx.conf', '-e', 'stderr'],
+        files: [`${config}:/etc/nginx.conf`, ...files],
+        port: 8080,
+        clients: `port=8080; ${CURL}; wrk -t 1 -c 20 -d 2s http://10.0.2.15:8080/page`,
+      });
+      checkFiles(said);
+      t.regex(said, /^1 0 0 $/m, said); // one connection for three requests
+      t.regex(said, /^ *[1-9]\d* requests in/m, said);
+      t.notRegex(said, /Socket errors|Non-2xx/, said);
+    } else {
+      const said = await underClients(log, {
+        argv: ['/usr/bin/python3', '-m', 'http.server', '8000', '--directory', '/www'],
+        files,
+        port: 8000,
+        clients: `port=8000; ${CURL}`,
+      });
+      checkFiles(said);
+    }
+    const { info } = await Recording.open(log);
+    t.true(info.eventBytes <= 1.1 * info.inputBytes + 8 * info.events, `${info.eventBytes} bytes of log`);
+    for (const report of await replayKicked(log, times(4), random)) {
+      t.is(report.divergence, null, JSON.stringify(report));
+      t.true(report.digests.checked > 1);
+    }
+  });
+}
