@@ -47,9 +47,8 @@ struct tcp *tcp_new(struct endpoint local, struct endpoint remote, const struct 
     t->una = t->nxt = t->iss;
     t->send.start = t->send.end = t->high_rxt = t->small_end = t->iss + 1;
     t->rto = NS_PER_SECOND;
-    t->ssthresh = 1u << 30;
     t->reorder = 3;
-    t->cwnd = 10 * t->mss;
+    tcp_cubic_start(t);
     t->receive_limit =
         (uint32_t)(options->user_receive ? min_u64(options->receive_bytes, RECEIVE_MAX) : 131072);
     t->user_receive = options->user_receive;
