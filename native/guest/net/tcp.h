@@ -111,7 +111,8 @@ static inline uint64_t sequence_near(uint64_t reference, uint32_t sequence) {
 #define SYN_RETRIES 6u
 #define TIME_WAITS_MAX 2048u
 #define ORPHANS_MAX 512u
-#define WAITING_MAX 4096u /* established, not accepted, of all listeners */
+#define ORPHAN_PAGES_MAX 2048u /* of what peers hold that do not answer */
+#define WAITING_MAX 4096u      /* established, not accepted, of all listeners */
 #define RECEIVE_SCALE 8u
 #define RECEIVE_FIRST 65535u
 #define RECEIVE_MAX (6u << 20)
