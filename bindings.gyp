@@ -175,6 +175,7 @@
       'native/test/virtio_net_test.cc',
       'native/test/net_hostile_test.cc',
       'native/test/net_loss_test.cc',
+      'native/test/net_socket_test.cc',
       'native/test/net_test.cc',
       'native/test/net_world.cc',
     ],
