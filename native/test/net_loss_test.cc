@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <set>
 
 #include "test/check.h"
 #include "test/net_world.h"
@@ -12,13 +13,19 @@ using namespace lockstep::test;
 namespace {
 
 struct Outcome {
-  double mb_per_s;
+  double mb_per_s, seconds;
   struct net_counters counters;
 };
 
-// One way, as a download goes: `bytes` from a to b.
-Outcome download(uint64_t seed, LinkOptions link, uint64_t bytes) {
+// One way, as a download goes: `bytes` from a to b. Of the large frames those with these numbers are lost.
+Outcome download(uint64_t seed, LinkOptions link, uint64_t bytes, const std::set<int>& lost = {}) {
+  world_now = 1'000'000'000;  // whatever tests ran before: stamps are in whole milliseconds
   NetWorld world(seed, link);
+  auto transmit = world.a.transmit;
+  int large = 0;
+  world.a.transmit = [&](Frame frame) {
+    if (frame.size() < 1000 || !lost.contains(large++)) transmit(std::move(frame));
+  };
   struct socket *listener, *client, *server = nullptr;
   world.b.enter();
   CHECK(socket_open(AF_INET, SOCK_STREAM, 0, &listener) == 0 && socket_bind(listener, {0, 7}) == 0);
@@ -40,7 +47,7 @@ Outcome download(uint64_t seed, LinkOptions link, uint64_t bytes) {
   }));
   double seconds = double(world_now - start) / 1e9;
   world.a.enter();
-  Outcome outcome{double(bytes) / 1e6 / seconds, *net_counters()};
+  Outcome outcome{double(bytes) / 1e6 / seconds, seconds, *net_counters()};
   socket_close(client);
   world.b.enter();
   socket_close(server), socket_close(listener);
@@ -76,5 +83,21 @@ TEST(net_loss_is_repaired_at_speed) {
         each.name, least, most, all / 8, (unsigned long long)retransmits, (unsigned long long)timeouts,
         (unsigned long long)fast, (unsigned long long)spurious);
     CHECK(all / 8 >= each.least_mb_per_s);
+  }
+}
+
+TEST(net_loss_of_several_in_a_window_is_repaired_in_one_round_trip) {
+  const LinkOptions link{0, 0, 0, 50'000'000, 0};
+  // The second window is the frames 10 to 29. One loss in it costs a round trip and a smaller window;
+  // more of them cost hardly more. At most three ranges arrive between them: an ACK reports no more.
+  const Outcome one = download(1, link, 150'000, {12});
+  CHECK(one.counters.retransmits == 1);
+  for (const std::set<int>& lost : {std::set<int>{12, 15, 18}, {10, 11, 12, 13, 14, 20, 21, 22}}) {
+    const Outcome o = download(1, link, 150'000, lost);
+    printf("# %zu lost: %.3f s, %.3f with one, retransmits %llu\n", lost.size(), o.seconds, one.seconds,
+           (unsigned long long)o.counters.retransmits);
+    CHECK(o.counters.timeouts == 0 && o.counters.fast_recoveries == 1);
+    CHECK(o.counters.retransmits == lost.size());
+    CHECK(o.seconds - one.seconds <= 0.11);  // a round trip is 0.1 s
   }
 }
