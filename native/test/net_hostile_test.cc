@@ -110,6 +110,7 @@ TEST(net_hostile_syn_flood_is_bounded_and_locks_nobody_out) {
 
 TEST(net_hostile_vanished_peers_are_bounded) {
   Victim v;
+  int64_t peak = 0;
   for (uint32_t i = 0; i < 100000; i++) {
     uint32_t ip = 0x0b000000 + i;
     uint32_t ack = v.open(ip, 5000);
@@ -123,9 +124,10 @@ TEST(net_hostile_vanished_peers_are_bounded) {
     v.sent.clear();
     world_now += 100'000;
     net_timers();
-    if (i % 10000 == 0)
-      printf("# after %u: %lld KiB\n", i, static_cast<long long>(world_pages - v.before) / 1024);
+    peak = std::max(peak, world_pages - v.before);
   }
+  printf("# at most: %lld KiB\n", static_cast<long long>(peak) / 1024);
+  CHECK(peak <= kAllowedBytes);
   struct socket* accepted = nullptr;
   while (socket_accept(v.listener, &accepted) == 0) socket_close(accepted);
   printf("# at the end: %lld KiB\n", static_cast<long long>(world_pages - v.before) / 1024);
@@ -133,6 +135,54 @@ TEST(net_hostile_vanished_peers_are_bounded) {
   v.pass(4'000'000'000'000);
   printf("# after some time: %lld KiB\n", static_cast<long long>(world_pages - v.before) / 1024);
   CHECK(world_pages - v.before <= 1 << 16);
+}
+
+TEST(net_hostile_data_before_accept_is_bounded_and_comes_again_after_it) {
+  Victim v;
+  const std::vector<uint8_t> data(1400, 'x');
+  uint32_t last = 0;
+  for (uint32_t i = 0; i < 4000; i++) {
+    last = v.open(0x0b000000 + i, 5000);
+    CHECK(last != 0);
+    for (uint32_t n = 0; n < 5; n++) v.give(segment(0x0b000000 + i, 5000, 1001 + n * 1400, last, 0x18, data));
+  }
+  CHECK(world_pages - v.before <= kAllowedBytes);
+  struct socket *accepted = nullptr, *s;
+  for (int i = 0; i < 4000; i++) {
+    CHECK(socket_accept(v.listener, &s) == 0);
+    if (i == 0) CHECK(socket_unread(s) == 7000);
+    if (i == 3999)
+      accepted = s;
+    else
+      socket_close(s);
+  }
+  CHECK(socket_unread(accepted) == 0);  // refused then
+  v.give(segment(0x0b000000 + 3999, 5000, 1001, last, 0x18, data));
+  CHECK(socket_unread(accepted) == 1400);
+  socket_close(accepted);
+  v.pass(4'000'000'000'000);
+  CHECK(world_pages - v.before <= 1 << 16);
+}
+
+TEST(net_hostile_vanished_peers_leave_a_download_alone) {
+  Victim v;
+  const std::vector<uint8_t> reply(200000, 'y');
+  struct socket* accepted = nullptr;
+  uint32_t ack = v.open(0x0b000001, 5000);
+  CHECK(ack != 0 && socket_accept(v.listener, &accepted) == 0);
+  CHECK(socket_send(accepted, reply.data(), reply.size(), 0, nullptr) == 200000);
+  socket_close(accepted);
+  v.give(segment(0x0b000001, 5000, 1001, ack + 1000, 0x10));
+  for (uint32_t i = 0; i < 400; i++) {  // fewer than there may be, but they hold more than they may
+    CHECK(v.open(0x0c000000 + i, 5000) != 0 && socket_accept(v.listener, &accepted) == 0);
+    socket_send(accepted, reply.data(), 60000, 0, nullptr);
+    socket_close(accepted);
+  }
+  CHECK(world_pages - v.before <= kAllowedBytes);
+  v.sent.clear();
+  v.give(segment(0x0b000001, 5000, 1001, ack + 2000, 0x10));
+  CHECK(!v.sent.empty());
+  for (const Frame& f : v.sent) CHECK(!(f[47] & 0x04) && f.size() > 500);  // its segments are of 536
 }
 
 TEST(net_hostile_garbage_is_survived) {

@@ -47,9 +47,8 @@ struct tcp *tcp_new(struct endpoint local, struct endpoint remote, const struct 
     t->una = t->nxt = t->iss;
     t->send.start = t->send.end = t->high_rxt = t->small_end = t->iss + 1;
     t->rto = NS_PER_SECOND;
-    t->ssthresh = 1u << 30;
     t->reorder = 3;
-    t->cwnd = 10 * t->mss;
+    tcp_cubic_start(t);
     t->receive_limit =
         (uint32_t)(options->user_receive ? min_u64(options->receive_bytes, RECEIVE_MAX) : 131072);
     t->user_receive = options->user_receive;
@@ -142,15 +141,31 @@ void tcp_abort(struct tcp *t, int error) {
     tcp_close(t, error);
 }
 
-/* Closed by the program, alive on the wire: bounded, the oldest gives way. */
+/*
+ * Which orphan gives way to one more: the oldest when they are many, and when they hold much, the
+ * oldest whose peer has taken nothing or has fallen silent. Whoever still downloads is left alone.
+ */
+static struct tcp *orphan_to_end(uint64_t pages) {
+    struct tcp *silent = NULL;
+    if (net->orphan_count >= ORPHANS_MAX) return net->orphans;
+    for (struct tcp *t = net->orphans; t; t = t->queue_next) {
+        pages += t->send.pages;
+        if (!silent && t->send.pages && (t->retries || t->una <= t->iss + 1)) silent = t;
+    }
+    return pages > ORPHAN_PAGES_MAX ? silent : NULL;
+}
+
+/* Closed by the program, alive on the wire. */
 void tcp_orphan(struct tcp *t) {
     t->socket = NULL;
     t->orphaned = true;
     if (t->state == TCP_TIME_WAIT) return;
-    if (net->orphan_count >= ORPHANS_MAX) {
-        struct tcp *oldest = net->orphans;
-        tcp_abort(oldest, ECONNABORTED);
-        tcp_release(oldest);
+    free_receiving(t); /* nobody will read it, and more of it resets the connection */
+    t->receive.start = t->receive.end;
+    struct tcp *ended;
+    while ((ended = orphan_to_end(t->send.pages))) {
+        tcp_abort(ended, ECONNABORTED);
+        tcp_release(ended);
     }
     tcp_queue_add(t, &net->orphans_end);
     net->orphan_count++;

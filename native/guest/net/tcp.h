@@ -58,8 +58,10 @@ struct tcp {
     struct buffer send;
     uint64_t iss, una, nxt, recover, high_rxt, rexmit_edge, small_end;
     uint64_t window_seq, window_ack; /* of the segment that set the window last */
-    uint32_t window, max_window, mss, cwnd, ssthresh, cwnd_credit;
-    uint32_t undo_cwnd, undo_ssthresh, first_rexmit_ts, ts_offset;
+    uint32_t window, max_window, mss, cwnd, ssthresh;
+    uint32_t cubic_top, cubic_top_ms, cubic_prior, cubic_reno;
+    uint64_t cubic_since; /* ns; 0: the next ACK begins a curve */
+    uint32_t undo_cwnd, undo_ssthresh, undo_top, first_rexmit_ts, ts_offset;
     bool undo_possible;
     struct ranges *sacked;
     uint64_t rtt_seq, rtt_at, srtt, rttvar, rto; /* ns */
@@ -109,7 +111,8 @@ static inline uint64_t sequence_near(uint64_t reference, uint32_t sequence) {
 #define SYN_RETRIES 6u
 #define TIME_WAITS_MAX 2048u
 #define ORPHANS_MAX 512u
-#define WAITING_MAX 4096u /* established, not accepted, of all listeners */
+#define ORPHAN_PAGES_MAX 2048u /* of what peers hold that do not answer */
+#define WAITING_MAX 4096u      /* established, not accepted, of all listeners */
 #define RECEIVE_SCALE 8u
 #define RECEIVE_FIRST 65535u
 #define RECEIVE_MAX (6u << 20)
@@ -149,6 +152,12 @@ uint64_t tcp_in_flight(const struct tcp *t); /* RFC 6675's pipe */
 bool tcp_hole(const struct tcp *t, uint64_t from, uint64_t *start, uint64_t *end);
 bool tcp_is_lost(const struct tcp *t);
 void tcp_lose(struct tcp *t, enum tcp_recovery how);
+/* tcp_cubic.c */
+void tcp_cubic_start(struct tcp *t);
+void tcp_cubic_grow(struct tcp *t, uint64_t acked);
+void tcp_cubic_reduce(struct tcp *t); /* sets ssthresh, not cwnd */
+void tcp_cubic_save(struct tcp *t);
+void tcp_cubic_undo(struct tcp *t);
 /* tcp_timer.c */
 void tcp_fire(struct deadline *it);
 void tcp_arm(struct tcp *t);

@@ -26,27 +26,12 @@ static bool take_sacks(struct tcp *t, const struct segment *s) {
     return news;
 }
 
-static void grow(struct tcp *t, uint64_t acked) {
-    if (t->recovery == RECOVERY_FAST || !t->cwnd_limited) return;
-    if (t->cwnd < t->ssthresh) {
-        t->cwnd = (uint32_t)min_u64(t->cwnd + acked, 64u << 20);
-    } else {
-        t->cwnd_credit += (uint32_t)min_u64(acked, t->cwnd);
-        if (t->cwnd_credit >= t->cwnd) {
-            t->cwnd_credit -= t->cwnd;
-            t->cwnd = (uint32_t)min_u64(t->cwnd + t->mss, 64u << 20);
-        }
-    }
-    if (t->nxt - t->una < t->cwnd / 2) t->cwnd_limited = false;
-}
-
 /* The first ACK after a retransmission echoes an older stamp: the original had arrived. */
 static void undo_if_spurious(struct tcp *t, const struct segment *s) {
     if (!t->recovery || !t->undo_possible) return;
     t->undo_possible = false;
     if (!s->has_timestamp || (int32_t)(s->ts_echo - t->first_rexmit_ts) >= 0) return;
-    t->cwnd = (uint32_t)max_u64(t->cwnd, t->undo_cwnd);
-    t->ssthresh = (uint32_t)max_u64(t->ssthresh, t->undo_ssthresh);
+    tcp_cubic_undo(t);
     if (t->recovery == RECOVERY_FAST) t->reorder = (uint8_t)min_u64(t->reorder * 2u, 96);
     t->recovery = RECOVERY_NONE;
     net->counters.spurious++;
@@ -85,7 +70,7 @@ static void advance(struct tcp *t, const struct segment *s, uint64_t ack) {
             t->recovery && t->dup_segments > segments ? (uint8_t)(t->dup_segments - segments) : 0;
         if (t->recovery == RECOVERY_FAST) t->high_rxt = ack; /* NewReno: the next one is lost too */
     }
-    grow(t, acked);
+    tcp_cubic_grow(t, acked);
 }
 
 static void take_window(struct tcp *t, const struct segment *s, uint64_t start, uint64_t ack) {

@@ -173,6 +173,7 @@ bool tcp_listener_input(struct segment *s) {
 
 void tcp_accept_remove(struct tcp *t) {
     tcp_queue_remove(t, &t->listener->last);
+    net->unaccepted_pages -= t->receive.pages;
     t->listener->queued--, net->waiting_count--;
     t->listener = NULL;
 }

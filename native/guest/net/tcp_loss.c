@@ -60,25 +60,21 @@ uint64_t tcp_in_flight(const struct tcp *t) {
 }
 
 void tcp_lose(struct tcp *t, enum tcp_recovery how) {
-    uint64_t flight = t->nxt - t->una;
     if (!t->recovery) {
-        t->undo_cwnd = t->cwnd;
-        t->undo_ssthresh = t->ssthresh;
+        tcp_cubic_save(t);
         t->undo_possible = t->timestamps_ok;
         t->first_rexmit_ts = tcp_timestamp(t);
     }
     if (how == RECOVERY_TIMEOUT) {
-        if (t->retries <= 1 || t->recovery != RECOVERY_TIMEOUT)
-            t->ssthresh = (uint32_t)max_u64(min_u64(flight, t->cwnd) / 2, 2 * t->mss);
+        if (t->retries <= 1 || t->recovery != RECOVERY_TIMEOUT) tcp_cubic_reduce(t);
         t->cwnd = t->mss;
         t->dup_segments = 0;
         if (t->retries > 1 && t->sacked) t->sacked->count = 0; /* the peer may have thrown it away */
     } else {
-        t->ssthresh = (uint32_t)max_u64(min_u64(flight, t->cwnd) / 2, 2 * t->mss);
+        tcp_cubic_reduce(t);
         t->cwnd = t->ssthresh;
         net->counters.fast_recoveries++;
     }
-    t->cwnd_credit = 0;
     t->recovery = how;
     t->recover = t->nxt;
     t->high_rxt = t->una;

@@ -34,7 +34,7 @@ static bool output_lost(struct tcp *t, uint64_t *flight) {
     uint64_t start, end;
     while (t->recovery && (*flight < t->cwnd) && tcp_hole(t, t->high_rxt, &start, &end)) {
         uint64_t next;
-        if (start == t->una) t->rexmit_edge = t->nxt;
+        t->rexmit_edge = t->nxt; /* what is sent from here on tells whether this one got lost too */
         if (!resend(t, start, end, &next)) return false;
         *flight += next - start;
         t->high_rxt = next;

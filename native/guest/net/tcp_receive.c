@@ -2,7 +2,9 @@
 #include "tcp.h"
 #include <linux/errno.h>
 
-#define UNACCEPTED_PAGES_MAX 2048u /* of all connections that nobody has accepted yet */
+/* Of all connections that nobody has accepted yet; what is refused comes again, after the accept. */
+#define UNACCEPTED_PAGES_MAX 512u
+#define UNACCEPTED_EARLY_MAX 256u /* out of order it helps least */
 
 /* The peer sends a window's worth per round trip and the program takes it: offer twice as much. */
 static void tune(struct tcp *t) {
@@ -37,12 +39,20 @@ static void in_order(struct tcp *t, size_t bytes) {
     tcp_changed(t);
 }
 
+static size_t store(struct tcp *t, uint64_t start, const uint8_t *data, size_t bytes) {
+    uint32_t before = t->receive.pages;
+    size_t stored = buffer_put(&t->receive, start, data, bytes);
+    if (t->listener) net->unaccepted_pages += t->receive.pages - before;
+    return stored;
+}
+
 static void out_of_order(struct tcp *t, uint64_t start, const uint8_t *data, size_t bytes) {
     t->ack_now = true;
     tcp_want_output(t);
     if (net->pages >= net->pages_max - net->pages_max / 4) return;
+    if (t->listener && net->unaccepted_pages >= UNACCEPTED_EARLY_MAX) return;
     if (!t->early && !(t->early = object_alloc(sizeof *t->early))) return;
-    if (buffer_put(&t->receive, start, data, bytes) == bytes && ranges_add(t->early, start, start + bytes))
+    if (store(t, start, data, bytes) == bytes && ranges_add(t->early, start, start + bytes))
         t->latest_early = start;
     if (!t->early->count) {
         object_free(t->early, sizeof *t->early);
@@ -90,10 +100,9 @@ void tcp_data(struct tcp *t, struct segment *s) {
         tcp_want_output(t);
         return; /* a FIN comes again with the data before it */
     }
-    if (bytes && t->listener && net->pages - min_u64(net->pages, net->pages_max / 2) > UNACCEPTED_PAGES_MAX)
-        return;
+    if (bytes && t->listener && net->unaccepted_pages >= UNACCEPTED_PAGES_MAX) return;
     if (bytes) {
-        size_t stored = buffer_put(&t->receive, start, data, bytes);
+        size_t stored = store(t, start, data, bytes);
         if (stored < bytes) fin = false;
         if (stored) in_order(t, stored);
     }

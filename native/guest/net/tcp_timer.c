@@ -40,7 +40,8 @@ uint64_t tcp_idle_time(const struct tcp *t) {
     const struct socket_options *o = t->socket ? &t->socket->options : NULL;
     if (!o || !o->keep_alive || t->state < TCP_ESTABLISHED) return NEVER;
     if (!t->keep_probes) return t->heard_at + o->keep_idle_s * NS_PER_SECOND;
-    return t->idle_at > net_now() ? t->idle_at : net_now() + o->keep_interval_s * NS_PER_SECOND;
+    /* The next probe's time stands, also when it has come: moved on, it would never be sent. */
+    return t->idle_at != NEVER ? t->idle_at : net_now() + o->keep_interval_s * NS_PER_SECOND;
 }
 
 /* An empty segment of a number already acknowledged: whoever is there must answer it. */
