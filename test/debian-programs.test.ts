@@ -38,7 +38,6 @@ create index ib on t(b); select count(*), sum(a), max(b) from t; select b from t
 pragma integrity_check;`;
 
 const PY = `
-import { times } from './helpers/pace.js';
 import hashlib, json, math, os, re, struct, sys, zlib
 data = bytes(range(256)) * 400
 for name in sorted(hashlib.algorithms_guaranteed):

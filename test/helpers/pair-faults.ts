@@ -319,7 +319,7 @@ export function blockEventLoop(sides: readonly ('primary' | 'shadow')[], ms: num
     const load = { ...random.pick(TALKS), lines: 200 };
     const pair = await open({ load, random, silenceMs: SILENCE_MS, api: true });
     await pair.feedPieces(5);
-    for (const side of sides) pair[side].child.stdin?.write(`block ${ms}\n`);
+    for (const side of sides) pair[side].child.stdin?.write(`block ${patience(ms)}\n`);
     await Promise.all(sides.map((side) => pair[side].until('blocking')));
     const fed = pair.feed();
     await pair.untilLines(100);
