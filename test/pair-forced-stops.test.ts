@@ -45,7 +45,7 @@ test.serial(
   async (t) => {
     const random = printedRandom(t);
     for (let turn = 0; turn < times(4); turn++) {
-      const pair = await PairUnderTest.start({ load: TICKS, random, digestEvery: 1 });
+      const pair = await PairUnderTest.start({ load: turn % 2 ? WIDE_TICKS : TICKS, random, digestEvery: 1 });
       await pair.untilLines(random.between(2, 18));
       pair.primary.signal('SIGKILL');
       t.is((await pair.judge()).output, 'whole');
