@@ -31,7 +31,7 @@ async function underClients(log: string, { argv, files = [], port, clients }: Se
   const script = `
     ${words.map(quoted).join(' ')} > ${quoted(`${log}.out`)} 2>&1 &
     machine=$!
-    for i in $(seq 600); do curl -s --max-time 2 telnet://10.0.2.15:${port} < /dev/null > /dev/null && break; sleep 0.1; done
+    for i in $(seq 600); do bash -c ': < /dev/tcp/10.0.2.15/${port}' 2> /dev/null && break; sleep 0.1; done
     ${clients}
     kill -TERM $machine
     wait $machine
