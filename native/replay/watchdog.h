@@ -24,9 +24,8 @@ class Watchdog {
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   struct Bite {
-    bool is_due = false;  // something waits for the guest; else it has only computed for long
-    uint64_t timer_due_us =
-        UINT64_MAX;  // when the guest's next timer is due, in virtual time (none: the maximum)
+    bool is_due = false;                 // something waits for the guest; else it has only computed for long
+    uint64_t timer_due_us = UINT64_MAX;  // of the guest's next timer, in virtual time; the maximum: none
   };
   // The vCPU thread, after a kick: was it ours?
   std::optional<Bite> take_bite();

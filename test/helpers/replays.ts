@@ -121,8 +121,12 @@ export async function replayKicked(log: string, count: number, random: Random): 
   return [...first, ...last];
 }
 
-/** Records the workload, which must do what it does on the host, and replays it so many times. */
-export async function checkWorkload(t: ExecutionContext, workload: Workload, replays: number): Promise<void> {
+/** Records the workload, which must do what it does on the host, and replays it so many times. @returns its exit status */
+export async function checkWorkload(
+  t: ExecutionContext,
+  workload: Workload,
+  replays: number,
+): Promise<number> {
   const random = printedRandom(t);
   const log = join(scratch(t), 'x.log');
   const host = await onHost(workload);
@@ -132,6 +136,7 @@ export async function checkWorkload(t: ExecutionContext, workload: Workload, rep
   t.true(recorded.stdout.length > 0);
   for (const report of await replayKicked(log, replays, random))
     t.is(whatIsWrong(report, recorded), undefined, JSON.stringify(report.kicks));
+  return recorded.status;
 }
 
 /** What must hold of each replay; the first thing that does not, or undefined. */
