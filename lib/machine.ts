@@ -44,6 +44,7 @@ export class Machine extends EventEmitter<MachineEvents> {
   readonly #listener: NoticeListener | undefined;
   #state: MachineState = 'created';
   #trace: TraceQueue | undefined;
+  #traces = 0;
   #closing: Promise<void> | undefined;
   #referenced = true;
   #waiting = 0;
@@ -199,11 +200,12 @@ export class Machine extends EventEmitter<MachineEvents> {
   async *trace(options: TraceOptions = {}): AsyncGenerator<TraceBatch> {
     if (this.#trace) throw new LockstepError('ERR_LOCKSTEP_STATE', 'this machine is being traced already');
     const { exits = true, dirtyPages = false, entriesMax = 16_384, filter, signal } = options;
-    const queue = new TraceQueue();
+    const number = ++this.#traces;
+    const queue = new TraceQueue(number);
     this.#trace = queue;
     try {
       if (this.#end.settled) return;
-      guarded(() => this.#native.trace({ exits, dirtyPages, limit: entriesMax }));
+      guarded(() => this.#native.trace({ number, exits, dirtyPages, limit: entriesMax }));
       for (;;) {
         const batch = await withSignal(queue.next(filter), signal);
         if (!batch) return;
@@ -282,7 +284,8 @@ export class Machine extends EventEmitter<MachineEvents> {
         this.emit('warning', { code: notice.code, detail: notice.detail });
         break;
       case 'trace':
-        this.#trace?.push(notice.exits, notice.dropped);
+        // What an earlier trace had left is nobody's.
+        if (this.#trace?.number === notice.trace) this.#trace.push(notice.exits, notice.dropped);
         break;
     }
   }

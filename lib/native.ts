@@ -141,7 +141,7 @@ export type NativeNotice =
   | { type: 'pair'; notice: string; timeUs: number; lsn: number; generation: number; detail: string }
   | { type: 'warning'; code: string; detail: string }
   /** Six numbers an entry: position, lsn, address, value, kind, size | write << 8 (tracer.h). */
-  | { type: 'trace'; exits: BigUint64Array; dropped: number };
+  | { type: 'trace'; trace: number; exits: BigUint64Array; dropped: number };
 
 export interface NativeError {
   code: string;
@@ -167,7 +167,7 @@ export interface NativeMachine {
   /** Raises an interrupt vector in a bare guest at the next position that can take it. */
   interrupt(vector: number): void;
   control(op: number, path: string): Promise<Uint8Array>;
-  trace(options: { exits: boolean; dirtyPages: boolean; limit: number } | null): void;
+  trace(options: { number: number; exits: boolean; dirtyPages: boolean; limit: number } | null): void;
   /** {} when there is no pair, or a shadow is not connected yet. */
   pairStatus(): NativePairStatus | Record<string, never>;
   /** A running machine keeps the process alive unless unref() was called. */

@@ -75,6 +75,9 @@ export class TraceQueue {
   #over = false;
   #wake: (() => void) | undefined;
 
+  /** @param number - of this trace among its machine's. */
+  constructor(readonly number: number) {}
+
   push(words: BigUint64Array, dropped: number): void {
     if (this.#batches.length < TraceQueue.#batchesMax) {
       this.#batches.push({ words, dropped: dropped + this.#lost });

@@ -61,7 +61,6 @@ class MachineListener {
   virtual void on_failed(const Failure& failure) = 0;
   virtual void on_pair(const PairEvent& event) = 0;
   virtual void on_warning(const std::string& code, const std::string& detail) = 0;
-  virtual void on_trace(std::vector<TraceEntry> entries, uint64_t dropped) = 0;
 };
 
 class Machine {

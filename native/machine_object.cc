@@ -305,17 +305,19 @@ Napi::Value MachineObject::trace(const Napi::CallbackInfo& info) {
   bool on = info[0].IsObject();
   bool exits = false, pages = false;
   size_t limit = 0;
+  uint32_t number = 0;
   if (on) {
     auto options = info[0].As<Napi::Object>();
     exits = options.Get("exits").ToBoolean();
     pages = options.Get("dirtyPages").ToBoolean();
     limit = options.Get("limit").As<Napi::Number>().Uint32Value();
+    number = options.Get("number").As<Napi::Number>().Uint32Value();
   }
-  auto change = [machine, notices = notices_, on, exits, pages, limit] {
+  auto change = [machine, notices = notices_, on, exits, pages, limit, number] {
     try {
       machine->trace(exits, pages, on ? limit : 0,
-                     [notices](std::vector<TraceEntry> entries, uint64_t dropped) {
-                       notices->on_trace(std::move(entries), dropped);
+                     [notices, number](std::vector<TraceEntry> entries, uint64_t dropped) {
+                       notices->trace_batch(number, std::move(entries), dropped);
                      });
     } catch (const Failure& failure) {
       notices->on_warning(failure.code, failure.what());

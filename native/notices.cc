@@ -147,14 +147,15 @@ void Notices::on_warning(const std::string& code, const std::string& detail) {
 }
 
 // Six numbers an entry: position, LSN, address, value, kind, flags.
-void Notices::on_trace(std::vector<TraceEntry> entries, uint64_t dropped) {
-  notice([entries = std::move(entries), dropped](Napi::Env env) {
+void Notices::trace_batch(uint32_t trace, std::vector<TraceEntry> entries, uint64_t dropped) {
+  notice([trace, entries = std::move(entries), dropped](Napi::Env env) {
     auto exits = Napi::BigUint64Array::New(env, entries.size() * 6);
     uint64_t* out = exits.Data();
     for (const TraceEntry& e : entries)
       for (uint64_t value : {e.position, e.lsn, e.address, e.value, uint64_t{e.kind}, uint64_t{e.flags}})
         *out++ = value;
     Napi::Object object = typed(env, "trace");
+    object["trace"] = Napi::Number::New(env, trace);
     object["exits"] = exits;
     object["dropped"] = Napi::Number::New(env, dropped);
     return object;

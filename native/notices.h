@@ -30,7 +30,8 @@ class Notices : public MachineListener, public std::enable_shared_from_this<Noti
   void on_failed(const Failure& failure) override;
   void on_pair(const PairEvent& event) override;
   void on_warning(const std::string& code, const std::string& detail) override;
-  void on_trace(std::vector<TraceEntry> entries, uint64_t dropped) override;
+  // `trace`: whose batch it is; the last one of a trace may arrive after the next has begun.
+  void trace_batch(uint32_t trace, std::vector<TraceEntry> entries, uint64_t dropped);
 
  private:
   struct Entry {

@@ -43,7 +43,6 @@ class Collector : public MachineListener {
   }
   void on_pair(const PairEvent&) override {}
   void on_warning(const std::string&, const std::string&) override {}
-  void on_trace(std::vector<TraceEntry>, uint64_t) override {}
   // Throws the Failure that the machine ended with, if one did.
   MachineEnd wait() {
     std::unique_lock lock(mutex_);
