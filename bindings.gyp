@@ -259,6 +259,13 @@
           'cflags_cc': ['<@(core_flags)'],
           'libraries': ['<@(core_libraries)'],
         },
+        {
+          'target_name': 'relay',
+          'type': 'executable',
+          'sources': ['native/test/relay.cc'],
+          'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
+          'cflags_cc': ['<@(core_flags)'],
+        },
       ],
     }],
   ],

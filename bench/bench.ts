@@ -18,6 +18,7 @@ import { latency } from './cases/latency.js';
 import { logVolume } from './cases/log-volume.js';
 import { micro } from './cases/micro.js';
 import { qemu } from './cases/qemu.js';
+import { tcpRelay } from './cases/tcp-relay.js';
 import type { Case, Outcome, Settings } from './lib/case.js';
 import { hostFacts, watchOthers } from './lib/host.js';
 import { Progress } from './lib/progress.js';
@@ -36,6 +37,7 @@ const CASES: Case[] = [
   digestCost,
   micro,
   qemu,
+  tcpRelay,
 ];
 /** Of the time that a case may take, with --quick. */
 const QUICK_SHARE = 0.1;
