@@ -40,6 +40,8 @@ bool RunLoop::take_over_forced_stop() {
 void RunLoop::force_stop() {
   Checkpoint head;
   if (!driver_->force_stop(&head)) return;
+  // It came too late: the guest has made an access since.
+  if (monotonic_us() - computes_since_us() < Watchdog::kLimitMs * 1000) return;
   parts_.vcpu.complete_access();
   VcpuState state = parts_.vcpu.state();
   // Half delivered events, or a few instructions of CPL 0: the watchdog will try again.

@@ -125,7 +125,7 @@ std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> e
                                                  RecordingClock clock) {
   if (image_.header.mode == static_cast<uint32_t>(StartMode::kProgram))
     watchdog_ = std::make_unique<Watchdog>(
-        *memory_, [this] { return run_loop_->accesses_made(); },
+        *memory_, [this] { return run_loop_->computes_since_us(); },
         [clock] { return clock.is_fixed() ? UINT64_MAX - 1 : clock.sample(0); }, [this] { vcpu_->kick(); });
   return std::make_unique<Recorder>(Recorder::Parts{
       run_loop_->progression(), *inputs_, control_, *outputs_, clock, std::move(encoder), log_.get(),

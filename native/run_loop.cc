@@ -65,12 +65,12 @@ RunLoop::Result RunLoop::run(Driver& driver) {
 }
 
 Exit RunLoop::run_guest() {
-  if (!computes_since_us_) computes_since_us_ = monotonic_us();
+  if (!computes_since_us()) computes_since_us_.store(monotonic_us(), std::memory_order_relaxed);
   Exit exit = parts_.vcpu.run();
   if (std::holds_alternative<InterruptedExit>(exit) || std::holds_alternative<DirtyRingFullExit>(exit))
     return exit;
-  counts_.longest_run_us =
-      std::max(counts_.longest_run_us, monotonic_us() - std::exchange(computes_since_us_, 0));
+  counts_.longest_run_us = std::max(counts_.longest_run_us, monotonic_us() - computes_since_us());
+  computes_since_us_.store(0, std::memory_order_relaxed);
   return exit;
 }
 
@@ -127,7 +127,6 @@ void RunLoop::access(Access access, uint8_t* data, bool last) {
 
 void RunLoop::count(const Access& access) {
   at_position_ = true;
-  accesses_made_.fetch_add(1, std::memory_order_relaxed);
   at_.count(access);
   if (observer_) observer_(at_, access);
 }

@@ -57,8 +57,9 @@ class RunLoop : public Sink {
   Board& board() { return board_; }
   // Registers, devices and memory as they stand; `whole` rehashes all of memory.
   Digest digest(bool with_memory, bool whole);
-  // Goes up whenever the guest makes an access: who sees it stand still knows that the guest computes.
-  uint64_t accesses_made() const { return accesses_made_.load(std::memory_order_relaxed); }
+  // Any thread: since when the guest computes without an access (CLOCK_MONOTONIC); 0 while it waits or is
+  // served.
+  uint64_t computes_since_us() const { return computes_since_us_.load(std::memory_order_relaxed); }
   void stop_digests() { parts_.make_digests = false; }
   void set_dirty(DirtyTracker* dirty);
   void observe(AccessObserver observer) { observer_ = std::move(observer); }
@@ -98,10 +99,9 @@ class RunLoop : public Sink {
   std::vector<uint8_t> vectors_;  // raised, not yet injected
   std::optional<Result> result_;
   bool entered_ = false;  // an event was applied at this position
-  std::atomic<uint64_t> accesses_made_{0};
-  uint64_t computes_since_us_ = 0;  // 0: it has just made an access
-  bool at_position_ = false;        // the guest made an access since it was last entered
-  bool closing_ = false;            // it was the last one
+  std::atomic<uint64_t> computes_since_us_{0};
+  bool at_position_ = false;  // the guest made an access since it was last entered
+  bool closing_ = false;      // it was the last one
   bool stopped_ = false;
   RunCounts counts_;
   AccessObserver observer_;

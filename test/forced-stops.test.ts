@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { Recording } from '../lib/index.js';
+import { Image, Recording, record } from '../lib/index.js';
 import { printedRandom, run, scratch } from './helpers/command.js';
 import { times } from './helpers/pace.js';
 import { recordWorkload, replayKicked, whatIsWrong } from './helpers/replays.js';
@@ -31,6 +31,19 @@ test.serial('a program that only computes gets its timer signals, and replays ex
 
   for (const report of await replayKicked(log, times(6), random))
     t.is(whatIsWrong(report, recorded), undefined, JSON.stringify(report.kicks));
+});
+
+test.serial('a program that waits, however often, is never stopped', async (t) => {
+  const log = join(scratch(t), 'x.log');
+  // Nobody writes to its input, so each read ends by its timer.
+  const script = 'for ((i = 0; i < 15; i++)); do read -t 0.1; done';
+  const image = await Image.fromProgram({ argv: ['bash-static', '-c', script] });
+  const machine = await record(image, { log });
+  await machine.ended;
+  await machine.close();
+  const { info } = await Recording.open(log);
+  t.true(info.events >= 15);
+  t.is(info.checkpoints, 0);
 });
 
 test.serial('a log that is cut in the middle of forced stops replays up to a whole event', async (t) => {

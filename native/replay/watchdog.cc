@@ -2,6 +2,7 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -19,9 +20,12 @@ uint64_t monotonic_us() {
   return now.tv_sec * 1'000'000ull + now.tv_nsec / 1000;
 }
 
-Watchdog::Watchdog(const GuestMemory& memory, std::function<uint64_t()> accesses,
+Watchdog::Watchdog(const GuestMemory& memory, std::function<uint64_t()> computes_since_us,
                    std::function<uint64_t()> now_us, std::function<void()> kick)
-    : memory_(memory), accesses_(std::move(accesses)), now_us_(std::move(now_us)), kick_(std::move(kick)) {
+    : memory_(memory),
+      computes_since_us_(std::move(computes_since_us)),
+      now_us_(std::move(now_us)),
+      kick_(std::move(kick)) {
   thread_ = std::thread([this] { watch(); });
 }
 
@@ -51,23 +55,17 @@ Watchdog::Bite Watchdog::look() const {
 }
 
 void Watchdog::watch() {
-  using std::chrono::milliseconds;
-  using std::chrono::steady_clock;
-  uint64_t seen = accesses_();
-  steady_clock::time_point since = steady_clock::now();
+  uint64_t bitten_us = 0;
   std::unique_lock lock(mutex_);
-  while (!changed_.wait_for(lock, milliseconds(kLookMs), [this] { return over_; })) {
-    const steady_clock::time_point now = steady_clock::now();
-    const uint64_t accesses = accesses_();
-    if (accesses != seen) {
-      seen = accesses;
-      since = now;
-      continue;
-    }
-    if (now - since < milliseconds(kLimitMs)) continue;
+  while (!changed_.wait_for(lock, std::chrono::milliseconds(kLookMs), [this] { return over_; })) {
+    const uint64_t since_us = computes_since_us_();
+    const uint64_t now_us = monotonic_us();
+    if (!since_us) continue;
+    const uint64_t computed_us = now_us - std::min(now_us, std::max(since_us, bitten_us));
+    if (computed_us < kLimitMs * 1000) continue;
     const Bite bite = look();
-    if (!bite.is_due && now - since < milliseconds(computing_ms_max_)) continue;
-    since = now;
+    if (!bite.is_due && computed_us < computing_ms_max_ * uint64_t{1000}) continue;
+    bitten_us = now_us;
     bite_ = bite;
     kick_();
   }

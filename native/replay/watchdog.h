@@ -18,9 +18,10 @@ uint64_t monotonic_us();  // CLOCK_MONOTONIC
 class Watchdog {
  public:
   static constexpr uint32_t kLimitMs = 20;  // of computing without an access
-  // `accesses` goes up with each access; `now_us` is virtual time; `kick` has the vCPU come out.
-  Watchdog(const GuestMemory& memory, std::function<uint64_t()> accesses, std::function<uint64_t()> now_us,
-           std::function<void()> kick);
+  // `computes_since_us`: since when the guest computes without an access, by monotonic_us(); 0 while it does
+  // not. `now_us` is virtual time; `kick` has the vCPU come out.
+  Watchdog(const GuestMemory& memory, std::function<uint64_t()> computes_since_us,
+           std::function<uint64_t()> now_us, std::function<void()> kick);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   struct Bite {
@@ -36,7 +37,7 @@ class Watchdog {
   void watch();
   Bite look() const;
   const GuestMemory& memory_;
-  const std::function<uint64_t()> accesses_, now_us_;
+  const std::function<uint64_t()> computes_since_us_, now_us_;
   const std::function<void()> kick_;
   std::atomic<uint32_t> computing_ms_max_{UINT32_MAX};
   std::mutex mutex_;
