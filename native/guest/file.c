@@ -67,6 +67,10 @@ void files_exec(void) {
         if (table[fd] && closes_on_exec[fd]) sys_close(fd);
 }
 
+void files_exit(void) {
+    for (int fd = 0; fd < FILES_MAX; fd++) sys_close(fd);
+}
+
 long sys_close(int fd) {
     struct file *file = file_get(fd);
     if (!file) return -EBADF;

@@ -154,6 +154,7 @@ void descriptor_set_close_on_exec(int fd, bool on);
 long sys_close(int fd);
 void files_start(void);
 void files_exec(void);
+void files_exit(void);
 long file_open(struct place *place, uint32_t flags, uint32_t mode, struct file **opened);
 
 /* ---- what stands behind them ---------------------------------------------------------------- */

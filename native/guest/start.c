@@ -1,7 +1,18 @@
 /* From the monitor's hand-over to the program's first instruction, and its end. */
 #include "file.h"
+#include "net/net.h"
 
 struct frame first_frame = {.cs = LS_SEL_USER_CODE, .ss = LS_SEL_USER_DATA, .rflags = RFLAGS_PROGRAM};
+
+#define PARTING_NS (5 * NS_PER_SECOND)
+
+/* What any kernel does for a process that ends: its connections are closed, and what it has sent on them
+ * still arrives, unless a peer takes too long. */
+static void part(void) {
+    files_exit();
+    uint64_t end = clock_now_still() + PARTING_NS;
+    while (!net_delivered() && clock_now_still() < end) exchange(LS_EX_WAIT, end, false);
+}
 
 static _Noreturn void leave(uint32_t kind, uint32_t code) {
     /* The last chance to ask for the files that the program leaves. */
@@ -42,7 +53,10 @@ void kernel_main(void) {
     }
 }
 
-void exit_with_status(int status) { leave(LS_EXIT_STATUS, (uint32_t)status & 0xff); }
+void exit_with_status(int status) {
+    part();
+    leave(LS_EXIT_STATUS, (uint32_t)status & 0xff);
+}
 
 static const char *signal_sentence(int signal) {
     switch (signal) {
@@ -69,6 +83,7 @@ void exit_with_signal(int signal) {
         format(report + n, sizeof port->report - (size_t)n, " at 0x%lx (instruction 0x%lx)",
                fatal_frame.address, fatal_frame.rip);
     }
+    part();
     leave(LS_EXIT_SIGNAL, (uint32_t)signal);
 }
 

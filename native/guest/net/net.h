@@ -47,6 +47,7 @@ void net_input(const uint8_t *frame, size_t length);
 void net_flush(void); /* after a batch of input, or when the transmit queue has room again */
 uint64_t net_timer_due(void);
 void net_timers(void);
+bool net_delivered(void); /* the peers of closed sockets have all that these were given */
 const struct net_counters *net_counters(void);
 uint64_t net_pages(void); /* page frames that socket buffers hold */
 

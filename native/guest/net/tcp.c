@@ -173,6 +173,12 @@ void tcp_orphan(struct tcp *t) {
     tcp_arm(t);
 }
 
+bool net_delivered(void) {
+    for (struct tcp *t = net->orphans; t; t = t->queue_next)
+        if (t->state == TCP_FIN_WAIT_1 || t->state == TCP_CLOSING || t->state == TCP_LAST_ACK) return false;
+    return true;
+}
+
 void tcp_time_wait(struct tcp *t) {
     leave_queues(t);
     if (net->time_wait_count >= TIME_WAITS_MAX) {
