@@ -58,6 +58,7 @@ export const redis: Case = {
     const argv = redisServer(directory);
     const log = join(directory, 'redis.log');
     const taken = { plain: [] as Speed[][], recorded: [] as Speed[][], relay: [] as Speed[][] };
+    const cpuUs = { plain: [] as number[][], recorded: [] as number[][] };
     const outcomes: RedisOutcome[] = [];
     const total = (speeds: Speed[]) =>
       speeds.reduce((sum, { SET, GET }, i) => sum + ((SET + GET) * (loads[i]?.requests ?? 0)) / 1000, 0);
@@ -66,6 +67,7 @@ export const redis: Case = {
       const outcome = await inMachine({ argv, loads, ...(kind === 'recorded' && { log }) });
       const speeds = outcome.loads.map(({ speed }) => speed);
       taken[kind].push(speeds);
+      cpuUs[kind].push(outcome.loads.map((load) => load.cpuUs));
       if (outcome.log) outcomes.push(outcome);
       return total(speeds);
     };
@@ -124,7 +126,10 @@ export const redis: Case = {
       rows,
       notes: last.loads.map(({ perRequest }, i) => {
         const parts = Object.entries(perRequest).map(([name, value]) => `${many(value)} ${name}`);
-        return `redis, ${loads[i]?.clients} clients, for each request, recorded: ${parts.join(', ')}.`;
+        const cpu = (kind: 'plain' | 'recorded') =>
+          summarise(cpuUs[kind].map((runs) => runs[i] as number)).median;
+        const [plain, recorded] = [cpu('plain'), cpu('recorded')];
+        return `redis, ${loads[i]?.clients} clients, for each request, recorded: ${parts.join(', ')}; CPU time of the machine's process ${recorded.toFixed(1)} us, unrecorded ${plain.toFixed(1)} us, ratio ${(recorded / plain).toFixed(3)}.`;
       }),
     };
   },

@@ -15,7 +15,8 @@ export interface RedisJob {
 }
 
 export interface RedisOutcome {
-  loads: { speed: Speed; perRequest: Record<string, number> }[];
+  /** `cpuUs`: of this process, for a request: the machine, and what the host's network does on its behalf. */
+  loads: { speed: Speed; perRequest: Record<string, number>; cpuUs: number }[];
   log?: { events: number; eventBytes: number; inputBytes: number; replayMs: number; equal: boolean };
 }
 
@@ -48,8 +49,12 @@ async function main({ argv, loads, log }: RedisJob): Promise<RedisOutcome> {
   const outcome: RedisOutcome = { loads: [] };
   for (const load of loads) {
     const before = machine.stats();
+    const busyBefore = process.cpuUsage();
     const speed = await benchmark(ADDRESS, load);
-    outcome.loads.push({ speed, perRequest: perRequest(before, machine.stats(), 2 * load.requests) });
+    const { user, system } = process.cpuUsage(busyBefore);
+    const requests = 2 * load.requests;
+    const costs = perRequest(before, machine.stats(), requests);
+    outcome.loads.push({ speed, perRequest: costs, cpuUs: (user + system) / requests });
   }
   execFileSync('redis-cli', ['-h', ADDRESS, 'shutdown', 'nosave']);
   await machine.ended;
