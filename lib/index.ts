@@ -37,7 +37,7 @@ export type {
 export { Image, type ImageProgramOptions } from './image.js';
 export { Machine } from './machine.js';
 export type { Digest, MachineStats, Registers } from './machine-state.js';
-export type { NetOptions } from './net-options.js';
+export type { CableOptions, NetOptions } from './net-options.js';
 export type {
   ChannelTarget,
   ConsoleOptions,

@@ -52,8 +52,11 @@ export interface NativeConfig {
     netmask: number;
     gateway: number;
     mtu: number;
-    /** Its back end: an interface ('' makes up a name), or a socket's path with the other side's; or neither. */
+  };
+  /** What the card is joined to: an interface ('' makes up a name), or a socket's path with the other side's. */
+  nic?: {
     tap?: string;
+    bridge?: string;
     path?: string;
     peer?: string;
   };

@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto';
 import { isIPv4 } from 'node:net';
 import type { NativeConfig } from './native.js';
 
-export interface NetOptions {
+/** What a network card is joined to. */
+export interface CableOptions {
   /**
    * Join the card to a TAP interface: one that exists, by its name, or a new one (true, or a name that is free),
    * which takes root and lasts as long as the machine. Neither this nor `unix`: the card's cable is not plugged in.
@@ -11,6 +12,14 @@ export interface NetOptions {
   tap?: string | true;
   /** Join it to a Unix datagram socket instead: 'PATH', or 'PATH,PEER'. One frame a datagram. */
   unix?: string;
+  /**
+   * Make the TAP interface a port of this bridge of the host's, without an address of its own. Both sides of a pair
+   * whose machine is to be reached after a takeover have one in the same network.
+   */
+  bridge?: string;
+}
+
+export interface NetOptions extends CableOptions {
   /** The card's address, such as '02:00:00:00:00:01'. Default: made from the seed. */
   mac?: string;
   /** The machine's IPv4 address and prefix. Default '10.0.2.15/24'. */
@@ -56,18 +65,21 @@ function macFromSeed(seed: Uint8Array): Uint8Array {
   return mac;
 }
 
-function backEnd(
-  { tap, unix }: NetOptions,
-  invalid: Invalid,
-): { tap?: string; path?: string; peer?: string } {
-  if (tap !== undefined && unix !== undefined) throw invalid('net has both tap and unix', 'Choose one.');
-  if (tap !== undefined) {
-    const name = tap === true ? '' : tap;
-    if (name.length > INTERFACE_NAME_MAX || /[/\s:%]/.test(name) || tap === '')
-      throw invalid(`'${name}' cannot be an interface's name`, 'It has 1 to 15 characters, such as tap0.');
-    return { tap: name };
+function interfaceName(name: string, invalid: Invalid): string {
+  if (name === '' || name.length > INTERFACE_NAME_MAX || /[/\s:%]/.test(name))
+    throw invalid(`'${name}' cannot be an interface's name`, 'It has 1 to 15 characters, such as tap0.');
+  return name;
+}
+
+/** The addon's part of it; nothing for a card that is joined to nothing. */
+export function cableConfig({ tap, unix, bridge }: CableOptions, invalid: Invalid): NativeConfig['nic'] {
+  if ((tap ?? bridge) !== undefined && unix !== undefined)
+    throw invalid(`net has both ${tap === undefined ? 'bridge' : 'tap'} and unix`, 'Choose one.');
+  if ((tap ?? bridge) !== undefined) {
+    const name = tap === undefined || tap === true ? '' : interfaceName(tap, invalid);
+    return { tap: name, bridge: bridge === undefined ? undefined : interfaceName(bridge, invalid) };
   }
-  if (unix === undefined) return {};
+  if (unix === undefined) return undefined;
   const [path = '', peer = '', ...rest] = unix.split(',');
   for (const one of peer ? [path, peer] : [path]) {
     if (!one || Buffer.byteLength(one) > SOCKET_PATH_MAX || rest.length > 0)
@@ -100,6 +112,5 @@ export function netConfig(
     netmask,
     gateway: addressNumber(gateway),
     mtu,
-    ...backEnd(net, invalid),
   };
 }

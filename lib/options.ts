@@ -4,7 +4,7 @@ import { LockstepError } from './errors.js';
 import { checkMemory } from './image/image-file.js';
 import type { Image } from './image.js';
 import type { NativeConfig } from './native.js';
-import { type NetOptions, netConfig } from './net-options.js';
+import { cableConfig, type NetOptions, netConfig } from './net-options.js';
 
 /**
  * What a channel of the machine is joined to: a Node stream, this process's own descriptor, another
@@ -97,6 +97,7 @@ export function machineConfig(image: Image, options: MachineOptions): Omit<Nativ
     cpuModel,
     seed,
     net: options.net && netConfig(options.net, seed, invalid),
+    nic: options.net && cableConfig(options.net, invalid),
     fixedTimeUs: time ? timeUs : undefined,
     ttyFlags: (tty.stdin ? 1 : 0) | (tty.stdout ? 2 : 0) | (tty.stderr ? 4 : 0),
     rows,

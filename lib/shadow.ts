@@ -1,8 +1,11 @@
-import { logConfig, type MachineOptions, type OptionalLogOptions } from './options.js';
+import { type CableOptions, cableConfig } from './net-options.js';
+import { invalid, logConfig, type MachineOptions, type OptionalLogOptions } from './options.js';
 import { type PairOptions, PairSide, pairConfig } from './pair-side.js';
 
 export type ShadowOptions = PairOptions &
   OptionalLogOptions & {
+    /** Where the machine's network card is joined to once this side is live; its addresses come from the primary. */
+    net?: CableOptions;
     /** @internal Test aid: kicks the vCPU at random moments. */
     kicks?: MachineOptions['kicks'];
   };
@@ -18,6 +21,7 @@ export class Shadow extends PairSide {
     super({
       mode: 'shadow',
       ...logConfig(options),
+      nic: options.net && cableConfig(options.net, invalid),
       kicksPerSecond: options.kicks?.perSecond,
       kickSeed: options.kicks?.seed,
       pair: pairConfig(options, ''),

@@ -102,6 +102,7 @@ class Machine {
   void prepare_origin();
   void prepare_replay();
   void prepare_shadow();
+  void plug_in();
   void check_memory() const;
   void build();
   RecordingClock make_clock(uint64_t start_us) const;
@@ -122,7 +123,8 @@ class Machine {
   Inbox inbox_;
   ControlPort control_port_{inbox_};
   Fd stdin_, stdout_, stderr_;
-  std::unique_ptr<Nic> nic_;  // before the pair, whose thread sends through it
+  std::unique_ptr<Nic> nic_;          // before the pair, whose thread sends through it
+  std::atomic<Nic*> cable_{nullptr};  // the same, for that thread: a shadow's is there later than the pair
 
   Bytes image_bytes_;
   Image image_;

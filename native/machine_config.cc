@@ -45,7 +45,7 @@ PairOptions parse_pair(const Fields& fields, MachineConfig* config) {
   return pair;
 }
 
-NetOptions parse_net(const Fields& fields, NicConfig* nic) {
+NetOptions parse_net(const Fields& fields) {
   NetOptions net;
   Bytes mac = to_bytes(fields.value("mac"));
   std::copy_n(mac.begin(), std::min(mac.size(), net.mac.size()), net.mac.begin());
@@ -54,12 +54,20 @@ NetOptions parse_net(const Fields& fields, NicConfig* nic) {
   net.netmask = htonl(static_cast<uint32_t>(fields.number("netmask", 0)));
   net.gateway = htonl(static_cast<uint32_t>(fields.number("gateway", 0)));
   net.mtu = fields.number("mtu", net.mtu);
-  if (fields.has("path")) {
-    *nic = {NicConfig::Kind::kUnix, "", fields.text("path"), fields.text("peer")};
-  } else if (fields.has("tap")) {
-    *nic = {NicConfig::Kind::kTap, fields.text("tap"), "", ""};
-  }
   return net;
+}
+
+NicConfig parse_nic(const Fields& fields) {
+  NicConfig nic;
+  if (fields.has("path"))
+    nic.kind = NicConfig::Kind::kUnix;
+  else if (fields.has("tap"))
+    nic.kind = NicConfig::Kind::kTap;
+  nic.name = fields.text("tap");
+  nic.bridge = fields.text("bridge");
+  nic.path = fields.text("path");
+  nic.peer = fields.text("peer");
+  return nic;
 }
 
 }  // namespace
@@ -93,8 +101,8 @@ MachineConfig parse_machine_config(Napi::Object object) {
   config.options.rows = fields.number("rows", 0);
   config.options.columns = fields.number("columns", 0);
   config.options.host = fields.text("host");
-  if (fields.has("net"))
-    config.options.net = parse_net(Fields(fields.value("net").As<Napi::Object>()), &config.nic);
+  if (fields.has("net")) config.options.net = parse_net(Fields(fields.value("net").As<Napi::Object>()));
+  if (fields.has("nic")) config.nic = parse_nic(Fields(fields.value("nic").As<Napi::Object>()));
   config.stdin_fd = fields.number("stdin", -1);
   config.stdout_fd = fields.number("stdout", -1);
   config.stderr_fd = fields.number("stderr", -1);

@@ -32,7 +32,7 @@ void Machine::prepare_origin() {
   model_ = CpuModel::build(options_.cpu_model);
   options_.cpu_model = model_.serialise();
   if (!options_.memory_bytes) options_.memory_bytes = image_.header.memory_bytes;
-  if (options_.net) nic_ = open_nic(config_.nic, *options_.net);
+  plug_in();
   build();
   if (config_.mode == Mode::kRun) return;
   LogHeader header;
@@ -45,12 +45,17 @@ void Machine::prepare_origin() {
   if (config_.mode != Mode::kPrimary) return;
   PairOptions pair = config_.pair;
   pair.send_frames = [this](std::span<const uint8_t> stream) {
-    return lockstep::send_frames(nic_.get(), stream);
+    return lockstep::send_frames(cable_, stream);
   };
   pair_ = Pair::primary(pair, std::move(encoded), inbox_, [this](const PairEvent& e) {
     if (e.notice == PairNotice::kFenced) control_.stop();
     listener_.on_pair(e);
   });
+}
+
+void Machine::plug_in() {
+  if (options_.net) nic_ = open_nic(config_.nic, *options_.net);
+  cable_ = nic_.get();
 }
 
 void Machine::prepare_replay() {
@@ -88,6 +93,15 @@ void Machine::prepare_shadow() {
     listener_.on_pair(e);
   };
   config_.pair.cancelled = [this] { return control_.stopping(); };
+  // Of the host's queue no more than its usual length at a time.
+  constexpr size_t kDiscardMax = 1000;
+  config_.pair.send_frames = [this](std::span<const uint8_t> stream) {
+    return lockstep::send_frames(cable_, stream);
+  };
+  config_.pair.discard_frames = [this] { lockstep::discard_frames(cable_, kDiscardMax); };
+  config_.pair.announce = [this] {
+    if (Nic* nic = cable_) lockstep::announce(nic, *options_.net);
+  };
   std::shared_ptr<Pair> pair =
       Pair::shadow(config_.pair, inbox_, on_event, on_frame, config_.connect_ms, &encoded);
   {
@@ -107,6 +121,10 @@ void Machine::prepare_shadow() {
   image_ = parse_image(image_bytes_);
   options_ = MachineOptions::parse(header.options);
   model_ = CpuModel::parse(options_.cpu_model);
+  if (config_.nic.kind != NicConfig::Kind::kNone && !options_.net)
+    throw Failure("ERR_LOCKSTEP_INVALID_ARGUMENT", "the primary's machine has no network card to join",
+                  "start the primary with --net, or the shadow without");
+  plug_in();
   build();
 }
 

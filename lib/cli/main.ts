@@ -1,7 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { packageRoot } from '../package-root.js';
-import { addGuestOptions, addLogFileOptions, addLogOptions, addPairOptions, whole } from './options.js';
+import {
+  addGuestOptions,
+  addLogFileOptions,
+  addLogOptions,
+  addPairOptions,
+  networkOption,
+  whole,
+} from './options.js';
 
 /** Loaded when its command runs, so that `--help` answers at once. Resolves with the exit status. */
 type Action = (options: never, ...operands: never[]) => Promise<number>;
@@ -102,7 +109,9 @@ function buildProgram(finish: (status: number) => void): Command {
   addLogOptions(addGuestOptions(primary), { required: false });
   runs(addPairOptions(primary), () => import('./primary.js'));
   const shadow = command('shadow', 'mirror a primary, and carry on when it is lost');
-  runs(addPairOptions(addLogFileOptions(shadow, { required: false })), () => import('./shadow.js'));
+  addLogFileOptions(shadow, { required: false });
+  shadow.addOption(networkOption('where the network card is joined to once this side is live:'));
+  runs(addPairOptions(shadow), () => import('./shadow.js'));
 
   const console = command('console', 'talk to the program that a pair runs')
     .argument('<address...>', 'the console addresses of both sides')

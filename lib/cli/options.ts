@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { CableOptions } from '../net-options.js';
 
 /** What addGuestOptions() defines. */
 export interface GuestFlags {
@@ -14,7 +15,7 @@ export interface GuestFlags {
   time?: Date;
   cpu?: string;
   control?: string;
-  net?: { tap?: string | true; unix?: string };
+  net?: CableOptions;
   ip?: string;
   gateway?: string;
   mac?: string;
@@ -76,12 +77,21 @@ export function environment(text: string, before: Record<string, string>): Recor
   return value === undefined ? before : { ...before, [name]: value };
 }
 
-/** tap, tap:NAME or unix:PATH[,PEER]. */
+/** tap, tap:NAME, bridge:BRIDGE[,NAME] or unix:PATH[,PEER]. */
 export function network(text: string): NonNullable<GuestFlags['net']> {
   if (text === 'tap') return { tap: true };
   if (text.startsWith('tap:')) return { tap: text.slice(4) };
+  if (text.startsWith('bridge:')) {
+    const [bridge, tap, ...rest] = text.slice(7).split(',');
+    if (rest.length === 0) return { bridge, tap };
+  }
   if (text.startsWith('unix:')) return { unix: text.slice(5) };
-  throw new InvalidArgumentError('Not tap, tap:NAME or unix:PATH[,PEER].');
+  throw new InvalidArgumentError('Not tap, tap:NAME, bridge:BRIDGE[,NAME] or unix:PATH[,PEER].');
+}
+
+export function networkOption(what: string): Option {
+  const where = 'tap[:NAME], bridge:BRIDGE[,NAME] or unix:PATH[,PEER]';
+  return new Option('--net <where>', `${what} ${where}`).argParser(network);
 }
 
 function repeatable<T>(
@@ -108,7 +118,7 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .option('--seed <n>', 'where all randomness comes from (default: the host)', whole)
     .option('--time <iso>', 'virtual time at boot; the host clock is then never read', date)
     .option('--cpu <model>', 'CPU the guest sees: x86-64-v2 or x86-64-v3 (default: the highest here)')
-    .option('--net <where>', 'a network card, joined to tap[:NAME] or unix:PATH[,PEER]', network)
+    .addOption(networkOption('a network card, joined to'))
     .option('--ip <address/prefix>', "the card's address (default: 10.0.2.15/24)")
     .option(
       '--gateway <address>',

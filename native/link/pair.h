@@ -35,6 +35,12 @@ struct PairOptions {
   // Released network output, on any thread; how much of it was whole frames. Null: this side has no network,
   // and what leaves is lost, as on a wire that leads nowhere.
   std::function<size_t(std::span<const uint8_t>)> send_frames;
+  // Shadow, on the pair's thread. Throws away the frames that came in so far, which the primary has: now and
+  // then, so that what finds nobody after a primary's end finds room here. Null: nothing.
+  std::function<void()> discard_frames;
+  // Shadow, on the pair's thread, once it is live: says to the network that the machine is here now.
+  // Repeated, because a late frame of the other side would lead it back. Null: nothing.
+  std::function<void()> announce;
   InputKind console_input = InputKind::kData;  // kSerial for a bare guest: its console is a 16550
 };
 

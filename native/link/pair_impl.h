@@ -83,6 +83,7 @@ class PairImpl final : public Pair {
   int poll_timeout_ms(uint64_t now) const;
   void read_link(Lock& lock, bool is_first);
   void timers();
+  void announce();
   void fence(FenceEvent event, const std::string& why = {});
   void lose_link(const std::string& why);
   void work_for_arbiter(Lock& lock);
@@ -149,6 +150,7 @@ class PairImpl final : public Pair {
   uint64_t asked_us_ = 0;  // how long the loop meant to sleep; loop thread only
   uint64_t heartbeat_at_us_ = 0, sent_at_us_ = 0;
   double round_trip_us_ = 0;
+  uint64_t announce_at_us_ = 0, announce_gap_us_ = 0;  // 0: no more
 
   // Primary. Marks count frames and progress messages sent to the shadow.
   bool started_ = false;  // the machine runs: too late for a shadow to join

@@ -12,6 +12,10 @@
 
 namespace lockstep {
 
+namespace {
+constexpr uint64_t kAnnounceGapUs = 10'000, kAnnounceGapUsMax = 4'000'000;
+}
+
 void PairImpl::start() {
   // Signals belong to the process's own threads.
   sigset_t all, before;
@@ -49,6 +53,7 @@ int PairImpl::poll_timeout_ms(uint64_t now) const {
   uint64_t next = UINT64_MAX;
   if (link_) next = joined_ ? heartbeat_at_us_ : now + uint64_t{options_.heartbeat_ms} * 1000;
   if (retry_at_us_ != 0) next = std::min(next, retry_at_us_);
+  if (announce_at_us_ != 0) next = std::min(next, announce_at_us_);
   if (next == UINT64_MAX) return -1;
   return next <= now ? 0 : static_cast<int>((next - now + 999) / 1000);
 }
@@ -123,6 +128,7 @@ void PairImpl::timers() {
   }
   if (link_ && joined_ && now >= heartbeat_at_us_) {
     heartbeat_at_us_ = now + heartbeat_us;
+    if (!role_live_ && options_.discard_frames) options_.discard_frames();
     if (is_primary_) {
       // Behind a backlog a heartbeat would tell nothing: the backlog itself is heard.
       if (link_->unsent() == 0) send_link(link_message::Heartbeat{now, false});
@@ -135,6 +141,15 @@ void PairImpl::timers() {
     fence(FenceEvent::kTimer);
     try_to_arm();
   }
+  if (announce_at_us_ != 0 && now >= announce_at_us_) announce();
+}
+
+// At once, then at ever longer intervals.
+void PairImpl::announce() {
+  if (!options_.announce) return;
+  options_.announce();
+  announce_at_us_ = announce_gap_us_ > kAnnounceGapUsMax ? 0 : now_us() + announce_gap_us_;
+  announce_gap_us_ *= 2;
 }
 
 void PairImpl::lose_link(const std::string& why) { fence(FenceEvent::kLinkLost, why); }
@@ -206,6 +221,8 @@ void PairImpl::went_alone() {
     mark_sent_ = 0;
     lsn_sent_ = lsn_received_;
     console_->go_live(fence_.generation, input_received_, input_ended_);
+    announce_gap_us_ = kAnnounceGapUs;
+    announce();
   }
   commit_input();
   pump_console();

@@ -15,6 +15,7 @@ struct NicConfig {
   enum class Kind : uint8_t { kNone, kTap, kUnix };
   Kind kind = Kind::kNone;
   std::string name;        // kTap: the interface, "" makes up one
+  std::string bridge;      // kTap: which it becomes a port of, "" of none
   std::string path, peer;  // kUnix: this side's socket, and the other's ("": whoever last sent something)
 };
 
@@ -34,14 +35,19 @@ class Nic {
 };
 
 // An interface that exists is taken as it is. One that does not is made, with the gateway's address and the
-// machine's netmask and MTU, and is gone when closed. Throws ERR_LOCKSTEP_NET_PERMISSION,
-// ERR_LOCKSTEP_NO_TUN, ERR_LOCKSTEP_NET_BUSY, ERR_LOCKSTEP_NET.
-std::unique_ptr<Nic> open_tap(const std::string& name, const NetOptions& options);
+// machine's netmask and MTU, and is gone when closed; a port of `bridge` has no address of its own. Throws
+// ERR_LOCKSTEP_NET_PERMISSION, ERR_LOCKSTEP_NO_TUN, ERR_LOCKSTEP_NET_BUSY, ERR_LOCKSTEP_NET.
+std::unique_ptr<Nic> open_tap(const std::string& name, const std::string& bridge, const NetOptions& options);
 // One datagram a frame. Throws ERR_LOCKSTEP_NET, ERR_LOCKSTEP_NET_BUSY.
 std::unique_ptr<Nic> open_unix_nic(const std::string& path, const std::string& peer);
 
 // Sends what stands in the network's output channel; how many bytes of it were whole frames. Null loses them.
 size_t send_frames(Nic* nic, std::span<const uint8_t> stream);
+
+// Throws away what has come in so far; `max_frames` bounds how long that takes.
+void discard_frames(Nic* nic, size_t max_frames);
+// Tells switches and neighbours where the machine is: a gratuitous ARP request (RFC 5227, 3).
+void announce(Nic* nic, const NetOptions& options);
 
 // Null for kNone.
 std::unique_ptr<Nic> open_nic(const NicConfig& config, const NetOptions& options);

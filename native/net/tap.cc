@@ -2,11 +2,13 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 
 #include "error.h"
@@ -54,8 +56,8 @@ Fd open_tun() {
                "load the module `tun`; in a container, have /dev/net/tun passed on");
 }
 
-// Address, netmask, MTU; then up.
-void configure(const std::string& name, const NetOptions& options) {
+// Address, netmask, MTU; then up. `own_address`: the host's, as the gateway; a bridge's port has none.
+void configure(const std::string& name, bool own_address, const NetOptions& options) {
   Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   auto set = [&](unsigned long what, const char* operation, ifreq& request) {
     if (ioctl(socket.get(), what, &request) < 0)
@@ -68,7 +70,7 @@ void configure(const std::string& name, const NetOptions& options) {
     in->sin_addr.s_addr = address;
     set(what, operation, r);
   };
-  if (options.gateway) {
+  if (own_address && options.gateway) {
     set_address(SIOCSIFADDR, "SIOCSIFADDR", options.gateway);
     set_address(SIOCSIFNETMASK, "SIOCSIFNETMASK", options.netmask);
   }
@@ -87,9 +89,21 @@ void configure(const std::string& name, const NetOptions& options) {
   set(SIOCSIFFLAGS, "SIOCSIFFLAGS", up);
 }
 
+void join_bridge(const std::string& name, const std::string& bridge) {
+  Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq r = request(bridge);
+  r.ifr_ifindex = static_cast<int>(if_nametoindex(name.c_str()));
+  if (ioctl(socket.get(), SIOCBRADDIF, &r) == 0) return;
+  const std::string what = "the bridge " + bridge;
+  if (errno == EPERM) throw_system("ERR_LOCKSTEP_NET_PERMISSION", "SIOCBRADDIF", what, kNoRight);
+  if (errno == EBUSY) return;  // a port of it, or of another, by its owner's will
+  throw_system("ERR_LOCKSTEP_NET", "SIOCBRADDIF", what,
+               "make it first: `ip link add " + bridge + " type bridge && ip link set " + bridge + " up`");
+}
+
 }  // namespace
 
-std::unique_ptr<Nic> open_tap(const std::string& name, const NetOptions& options) {
+std::unique_ptr<Nic> open_tap(const std::string& name, const std::string& bridge, const NetOptions& options) {
   const bool exists = !name.empty() && if_nametoindex(name.c_str()) != 0;
   Fd fd = open_tun();
   ifreq r = request(name.empty() ? "lockstep%d" : name);
@@ -102,7 +116,8 @@ std::unique_ptr<Nic> open_tap(const std::string& name, const NetOptions& options
     throw_system("ERR_LOCKSTEP_NET", "TUNSETIFF", what,
                  exists ? "it exists and is no TAP interface of one queue: take another name" : "");
   }
-  if (!exists) configure(r.ifr_name, options);
+  if (!exists) configure(r.ifr_name, bridge.empty(), options);
+  if (!bridge.empty()) join_bridge(r.ifr_name, bridge);
   return std::make_unique<Tap>(std::move(fd), r.ifr_name);
 }
 
@@ -113,10 +128,31 @@ size_t send_frames(Nic* nic, std::span<const uint8_t> stream) {
   return bytes - stream.size();
 }
 
+void discard_frames(Nic* nic, size_t max_frames) {
+  std::array<uint8_t, 65536> frame;
+  while (nic && max_frames-- && nic->receive(frame)) continue;
+}
+
+void announce(Nic* nic, const NetOptions& options) {
+  if (!nic) return;
+  std::array<uint8_t, 60> frame{};
+  const auto put = [&frame](size_t at, const void* from, size_t bytes) {
+    std::memcpy(frame.data() + at, from, bytes);
+  };
+  constexpr uint8_t kArpRequest[] = {0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1};  // Ethernet and IPv4
+  std::memset(frame.data(), 0xff, 6);
+  put(6, options.mac.data(), 6);
+  put(12, kArpRequest, sizeof kArpRequest);
+  put(22, options.mac.data(), 6);
+  put(28, &options.ip, 4);  // its sender's address, and the one that is asked for
+  put(38, &options.ip, 4);
+  nic->send(frame);
+}
+
 std::unique_ptr<Nic> open_nic(const NicConfig& config, const NetOptions& options) {
   switch (config.kind) {
     case NicConfig::Kind::kNone: return nullptr;
-    case NicConfig::Kind::kTap: return open_tap(config.name, options);
+    case NicConfig::Kind::kTap: return open_tap(config.name, config.bridge, options);
     case NicConfig::Kind::kUnix: return open_unix_nic(config.path, config.peer);
   }
   return nullptr;

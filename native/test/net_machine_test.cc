@@ -95,7 +95,9 @@ TEST(frames_are_echoed_recorded_and_replayed) {
     config.image = flat_image(StartMode::kLong, 0x8000, kEcho);
     config.options.digest_every = 1;
     config.options.net = net_options();
-    config.nic = {NicConfig::Kind::kUnix, "", wire.card, below(2) ? wire.own : ""};
+    config.nic.kind = NicConfig::Kind::kUnix;
+    config.nic.path = wire.card;
+    if (below(2)) config.nic.peer = wire.own;
     config.log = log;
     config.kicks_per_second = 500;
     config.kick_seed = lockstep::test::random()();

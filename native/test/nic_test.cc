@@ -52,7 +52,7 @@ Bytes next_of_type(Nic& nic, uint16_t type) {
 
 // The host asks who has the machine's address, is told, and its datagram arrives; one goes back.
 void talk() {
-  auto nic = open_tap("lstest0", options());
+  auto nic = open_tap("lstest0", "", options());
   CHECK(nic->name() == "lstest0");
   Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const sockaddr_in machine = address(options().ip, 7), host = address(options().gateway, 9);
@@ -87,11 +87,11 @@ void talk() {
   char text[16];
   CHECK(recv(socket.get(), text, sizeof text, 0) == 5);
 
-  CHECK(failure_code([] { open_tap("lstest0", options()); }) == "ERR_LOCKSTEP_NET_BUSY");
-  CHECK(failure_code([] { open_tap("lo", options()); }) == "ERR_LOCKSTEP_NET");
+  CHECK(failure_code([] { open_tap("lstest0", "", options()); }) == "ERR_LOCKSTEP_NET_BUSY");
+  CHECK(failure_code([] { open_tap("lo", "", options()); }) == "ERR_LOCKSTEP_NET");
   nic.reset();
   CHECK(if_nametoindex("lstest0") == 0);
-  CHECK(!open_tap("", options())->name().empty());
+  CHECK(!open_tap("", "", options())->name().empty());
 }
 
 }  // namespace
@@ -102,7 +102,7 @@ TEST(a_tap_interface_is_made_used_and_removed) {
   std::thread thread([&] {
     try {
       if (unshare(CLONE_NEWNET) != 0) {
-        CHECK(failure_code([] { open_tap("", options()); }) != "");  // nor may it make an interface
+        CHECK(failure_code([] { open_tap("", "", options()); }) != "");  // nor may it make an interface
         return;
       }
       talk();
