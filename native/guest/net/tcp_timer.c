@@ -2,7 +2,8 @@
 #include "tcp.h"
 
 void tcp_arm(struct tcp *t) {
-    deadline_set(&t->timer, min_u64(min_u64(t->resend_at, t->ack_at), t->idle_at));
+    uint64_t at = min_u64(min_u64(t->resend_at, t->ack_at), t->idle_at);
+    deadline_set(&t->timer, min_u64(at, tcp_bbr_wakes_at(t)));
 }
 
 static uint64_t backed_off(const struct tcp *t, unsigned times) {
@@ -112,6 +113,8 @@ static void idle_due(struct tcp *t) {
 void tcp_fire(struct deadline *it) {
     struct tcp *t = (struct tcp *)((uint8_t *)it - offsetof(struct tcp, timer));
     uint64_t now = net_now();
+    /* An acknowledgement may have come with the very time that makes this due: look again. */
+    if (t->state != TCP_CLOSED && now >= t->resend_at) tcp_arm_resend(t);
     if (t->state != TCP_CLOSED && now >= t->resend_at) {
         t->resend_at = NEVER;
         resend_due(t, now);
@@ -119,6 +122,10 @@ void tcp_fire(struct deadline *it) {
     if (t->state != TCP_CLOSED && now >= t->ack_at) {
         t->ack_at = NEVER;
         t->ack_now = true;
+        tcp_want_output(t);
+    }
+    if (t->state != TCP_CLOSED && now >= tcp_bbr_wakes_at(t)) {
+        t->bbr.waits = false;
         tcp_want_output(t);
     }
     if (t->state != TCP_CLOSED && t->state != TCP_TIME_WAIT) t->idle_at = tcp_idle_time(t);
