@@ -115,7 +115,7 @@ struct tcp {
     uint64_t ts_recent_at, tuned_at, tuned_from;
 
     /* times; NEVER when not set */
-    uint64_t resend_at, ack_at, idle_at, heard_at, sent_at, challenge_at, unacked_since;
+    uint64_t resend_at, ack_at, idle_at, heard_at, sent_at, resent_at, challenge_at, unacked_since;
 };
 
 struct tcp_request { /* a SYN that was answered */

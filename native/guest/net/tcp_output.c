@@ -26,6 +26,7 @@ static bool resend(struct tcp *t, uint64_t start, uint64_t end, uint64_t *next) 
     if (!send_range(t, start, bytes, fin)) return false;
     *next = start + bytes + fin;
     if (t->rtt_seq && start < t->rtt_seq) t->rtt_seq = 0; /* Karn */
+    if (start == t->una) t->resent_at = t->sent_at;
     net->counters.retransmits++;
     return true;
 }
