@@ -293,6 +293,13 @@ TEST(net_socket_options_are_kept_and_checked) {
         got.l_linger == 5);
   int one = 1;
   CHECK(socket_set_option(s, SOL_SOCKET, SO_KEEPALIVE, &one, 2) == -EINVAL);
+  char used[16] = {};
+  CHECK(socket_get_option(s, IPPROTO_TCP, TCP_CONGESTION, used, &(size = sizeof used)) == 0 &&
+        !strcmp(used, "bbr"));
+  CHECK(socket_set_option(s, IPPROTO_TCP, TCP_CONGESTION, "vegas", 5) == -ENOENT);
+  CHECK(socket_set_option(s, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5) == 0);
+  CHECK(socket_get_option(s, IPPROTO_TCP, TCP_CONGESTION, used, &(size = sizeof used)) == 0 &&
+        !strcmp(used, "cubic"));
   CHECK(socket_set_option(s, SOL_SOCKET, 9999, &one, sizeof one) == -ENOPROTOOPT);
   CHECK(socket_set_option(u, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == -ENOPROTOOPT);
   CHECK(option(s, SOL_SOCKET, SO_TYPE) == SOCK_STREAM && option(s, SOL_SOCKET, SO_ACCEPTCONN) == 0);

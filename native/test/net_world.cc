@@ -95,11 +95,21 @@ void NetWorld::send(NetStack* to, Frame frame) {
   std::uniform_real_distribution<double> chance;
   frames++;
   if (chance(random) < options.loss) return;
+  uint64_t leaves = world_now;
+  if (options.bytes_per_s) {
+    uint64_t& free_at = line_free_at_[to == &b];
+    free_at = std::max(free_at, world_now);
+    if ((free_at - world_now) * options.bytes_per_s / 1'000'000'000 + frame.size() > options.queue_bytes) {
+      overflowed++;
+      return;
+    }
+    leaves = free_at += frame.size() * 1'000'000'000 / options.bytes_per_s;
+  }
   int copies = chance(random) < options.duplicate ? 2 : 1;
   while (copies--) {
     uint64_t delay = options.delay_ns + (options.jitter_ns ? random() % options.jitter_ns : 0);
     if (chance(random) < options.reorder) delay += random() % (options.delay_ns + 1);
-    flying_.emplace(world_now + delay, std::pair(to, frame));
+    flying_.emplace(leaves + delay, std::pair(to, frame));
   }
 }
 

@@ -36,6 +36,7 @@ inline NetStack* world_current = nullptr;
 struct LinkOptions {
   double loss = 0, duplicate = 0, reorder = 0;
   uint64_t delay_ns = 1'000'000, jitter_ns = 0;
+  uint64_t bytes_per_s = 0, queue_bytes = 0;  // 0: any rate; what finds the queue full is lost
 };
 
 // Two stacks, 10.0.0.1 and 10.0.0.2, and a link with the given vices; time jumps from event to event.
@@ -47,10 +48,11 @@ struct NetWorld {
   NetStack a, b;
   LinkOptions options;
   std::mt19937_64 random;
-  uint64_t frames = 0;
+  uint64_t frames = 0, overflowed = 0;
 
  private:
   void send(NetStack* to, Frame frame);
+  uint64_t line_free_at_[2] = {0, 0};  // when the last that was queued has left, to a and to b
   std::multimap<uint64_t, std::pair<NetStack*, Frame>> flying_;
 };
 

@@ -92,6 +92,12 @@ long socket_set_option(struct socket *s, int level, int name, const void *value,
         return set_time(&o->receive_timeout, value, size);
     if (level == SOL_SOCKET && (name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW))
         return set_time(&o->send_timeout, value, size);
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION && s->ops == &tcp_ops) {
+        bool cubic = size >= 5 && !memcmp(value, "cubic", 5);
+        if (!cubic && !(size >= 3 && !memcmp(value, "bbr", 3))) return -ENOENT;
+        o->cubic = cubic; /* of connections that begin from now on */
+        return 0;
+    }
     if (size < sizeof v[0] && !(level == IPPROTO_IP && size)) return -EINVAL;
     memcpy(v, value, min_u64(size, sizeof v));
     if (level == SOL_SOCKET && name == SO_LINGER) {
@@ -154,6 +160,11 @@ long socket_get_option(struct socket *s, int level, int name, void *value, size_
         case SO_PEERCRED: return s->domain == 1 ? give(value, size, nobody, sizeof nobody) : -ENOPROTOOPT;
         default: break;
         }
+    }
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION && s->ops == &tcp_ops) {
+        char used[16] = "bbr";
+        if (o->cubic) memcpy(used, "cubic", 5);
+        return give(value, size, used, sizeof used);
     }
     if (level == IPPROTO_TCP && name == TCP_MAXSEG && s->ops == &tcp_ops && !o->max_segment)
         return give_int(value, size, ip_mtu(s->remote.ip ? s->remote.ip : net->config.ip) - 40);

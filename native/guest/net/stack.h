@@ -31,7 +31,7 @@ void deadline_set(struct deadline *it, uint64_t at); /* the earlier of this and 
 void deadline_cancel(struct deadline *it);
 
 /* ---- ranges.c -------------------------------------------------------------------------- */
-#define RANGES_MAX 63u /* a struct ranges is 1 KiB */
+#define RANGES_MAX 255u /* a struct ranges is a page */
 struct range {
     uint64_t start, end;
 };
@@ -95,7 +95,7 @@ void icmp_unreachable_port(const struct ip_header *ip, size_t bytes);
 /* ---- sockets: socket.c, option.c --------------------------------------------------------------- */
 struct socket_options { /* what a listening socket hands on to those it accepts */
     bool reuse_address, reuse_port, keep_alive, linger_on, no_delay, cork, broadcast, user_send, user_receive;
-    bool quick_ack, dont_route, only_v6, out_of_band_inline, timestamps;
+    bool cubic, quick_ack, dont_route, only_v6, out_of_band_inline, timestamps;
     uint8_t keep_count, type_of_service, ttl;
     int linger_s, priority, receive_low, defer_accept_s;
     uint32_t send_bytes, receive_bytes; /* SO_SNDBUF, SO_RCVBUF as Linux doubles them */

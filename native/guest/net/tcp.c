@@ -45,10 +45,11 @@ struct tcp *tcp_new(struct endpoint local, struct endpoint remote, const struct 
     if (options->max_segment) t->mss = (uint32_t)min_u64(t->mss, options->max_segment);
     t->iss = 0x100000000ull + tcp_initial_sequence(local, remote);
     t->una = t->nxt = t->iss;
-    t->send.start = t->send.end = t->high_rxt = t->small_end = t->iss + 1;
+    t->send.start = t->send.end = t->small_end = t->iss + 1;
     t->rto = NS_PER_SECOND;
     t->reorder = 3;
-    tcp_cubic_start(t);
+    t->use_bbr = !options->cubic && !ip_is_local(remote.ip);
+    tcp_congestion_start(t);
     t->receive_limit =
         (uint32_t)(options->user_receive ? min_u64(options->receive_bytes, RECEIVE_MAX) : 131072);
     t->user_receive = options->user_receive;
@@ -102,6 +103,9 @@ static void free_ranges(struct ranges **set) {
 static void free_sending(struct tcp *t) {
     buffer_free(&t->send);
     free_ranges(&t->sacked);
+    tcp_forget_resent(t);
+    if (t->sends) object_free(t->sends, sizeof *t->sends);
+    t->sends = NULL;
 }
 
 static void free_receiving(struct tcp *t) {

@@ -41,6 +41,41 @@ struct segment { /* one that arrived */
     uint32_t sack[4][2];
 };
 
+#define RESENT_MAX 85u /* a struct resent is 2 KiB */
+struct resent_range {
+    uint64_t start, end, edge; /* edge: what was sent new from here on was sent after it */
+};
+struct resent {
+    uint64_t count;
+    struct resent_range range[RESENT_MAX]; /* sorted, disjoint */
+};
+
+#define SENDS_MAX 42u /* a struct sends is 2 KiB */
+struct send_note {    /* of data that left together, and how it stood then */
+    uint64_t start, at, delivered, delivered_at, first_at;
+    bool app_limited;
+};
+struct sends {
+    uint32_t first, count;
+    struct send_note note[SENDS_MAX];
+};
+struct rate_sample {
+    uint64_t prior_delivered, delivered, interval, round_trip;
+    bool app_limited;
+};
+
+enum bbr_mode { BBR_STARTUP, BBR_DRAIN, BBR_PROBE_BANDWIDTH, BBR_PROBE_ROUND_TRIP }; /* compared */
+#define BBR_ROUNDS 10u
+#define BBR_PHASES 8u
+struct bbr {
+    uint8_t mode, phase, flat_rounds;
+    bool filled, conserve, was_idle, probed_round, waits;
+    uint32_t round, prior_cwnd;
+    uint64_t most[BBR_ROUNDS]; /* bandwidth, of each of the last round trips */
+    uint64_t filled_at, round_ends, round_trip, round_trip_at, phase_since, probe_ends;
+    uint64_t pace, next_at; /* bytes a second; when the next segment is due */
+};
+
 struct tcp {
     struct tcp *hash_next;
     struct tcp *output_next, *queue_next, **queue_link; /* accept queue, or TIME_WAIT, or orphans */
@@ -56,7 +91,7 @@ struct tcp {
 
     /* sending */
     struct buffer send;
-    uint64_t iss, una, nxt, recover, high_rxt, rexmit_edge, small_end;
+    uint64_t iss, una, nxt, recover, small_end;
     uint64_t window_seq, window_ack; /* of the segment that set the window last */
     uint32_t window, max_window, mss, cwnd, ssthresh;
     uint32_t cubic_top, cubic_top_ms, cubic_prior, cubic_reno;
@@ -64,7 +99,12 @@ struct tcp {
     uint32_t undo_cwnd, undo_ssthresh, undo_top, first_rexmit_ts, ts_offset;
     bool undo_possible;
     struct ranges *sacked;
+    struct resent *resent;                       /* of what is lost */
     uint64_t rtt_seq, rtt_at, srtt, rttvar, rto; /* ns */
+    struct sends *sends;                         /* while something is out */
+    uint64_t delivered, delivered_at, first_sent_at, app_limited_until;
+    bool use_bbr;
+    struct bbr bbr;
 
     /* receiving */
     struct buffer receive; /* its end is what we expect next, but for a FIN */
@@ -75,7 +115,7 @@ struct tcp {
     uint64_t ts_recent_at, tuned_at, tuned_from;
 
     /* times; NEVER when not set */
-    uint64_t resend_at, ack_at, idle_at, heard_at, sent_at, challenge_at, unacked_since;
+    uint64_t resend_at, ack_at, idle_at, heard_at, sent_at, resent_at, challenge_at, unacked_since;
 };
 
 struct tcp_request { /* a SYN that was answered */
@@ -118,6 +158,7 @@ static inline uint64_t sequence_near(uint64_t reference, uint32_t sequence) {
 #define RECEIVE_MAX (6u << 20)
 #define SEND_FIRST (256u << 10)
 #define SEND_MAX (4u << 20)
+#define CWND_MAX (64u << 20)
 
 /* tcp.c */
 struct tcp *tcp_new(struct endpoint local, struct endpoint remote, const struct socket_options *options);
@@ -148,10 +189,34 @@ bool tcp_send_segment(struct tcp *t, uint64_t at, size_t bytes, uint8_t flags);
 void tcp_send_reset(const struct segment *s);
 bool tcp_send_syn_ack(const struct tcp_request *r);
 void tcp_update_edge(struct tcp *t);
+uint64_t tcp_lost_edge(const struct tcp *t);
 uint64_t tcp_in_flight(const struct tcp *t); /* RFC 6675's pipe */
-bool tcp_hole(const struct tcp *t, uint64_t from, uint64_t *start, uint64_t *end);
+bool tcp_hole(const struct tcp *t, uint64_t *start, uint64_t *end);
+bool tcp_note_resent(struct tcp *t, uint64_t start, uint64_t end);
+void tcp_forget_resent(struct tcp *t);
+void tcp_resent_arrived(struct tcp *t, uint64_t start, uint64_t end);
+void tcp_lose_resent(struct tcp *t);
 bool tcp_is_lost(const struct tcp *t);
 void tcp_lose(struct tcp *t, enum tcp_recovery how);
+/* tcp_congestion.c: one of the two below */
+void tcp_congestion_start(struct tcp *t);
+void tcp_congestion_lose(struct tcp *t, bool timeout);
+void tcp_congestion_recovered(struct tcp *t);
+void tcp_congestion_undo(struct tcp *t);
+/* tcp_bbr.c, tcp_rate.c */
+void tcp_bbr_start(struct tcp *t);
+void tcp_bbr_ack(struct tcp *t, uint64_t arrived, uint64_t high, bool is_first, uint64_t before,
+                 uint64_t flight);
+void tcp_bbr_lose(struct tcp *t, bool timeout);
+void tcp_bbr_recovered(struct tcp *t);
+void tcp_bbr_woken(struct tcp *t);
+bool tcp_bbr_may_send(struct tcp *t);
+void tcp_bbr_sent(struct tcp *t, uint64_t bytes);
+uint64_t tcp_bbr_wakes_at(const struct tcp *t); /* NEVER: it does not wait */
+void tcp_rate_sent(struct tcp *t);
+void tcp_rate_app_limited(struct tcp *t, uint64_t flight);
+bool tcp_rate_sample(struct tcp *t, uint64_t bytes, uint64_t high, struct rate_sample *sample);
+void tcp_rate_forget(struct tcp *t);
 /* tcp_cubic.c */
 void tcp_cubic_start(struct tcp *t);
 void tcp_cubic_grow(struct tcp *t, uint64_t acked);

@@ -13,15 +13,18 @@ void tcp_rtt(struct tcp *t, uint64_t rtt) {
     t->rto = min_u64(t->srtt + max_u64(4 * t->rttvar, RTO_MIN), RTO_MAX);
 }
 
-static bool take_sacks(struct tcp *t, const struct segment *s) {
+/* `high` becomes the end of the highest range that brought news, or stays. */
+static bool take_sacks(struct tcp *t, const struct segment *s, uint64_t *high) {
     bool news = false;
     for (unsigned i = 0; i < s->sacks; i++) {
         uint64_t start = sequence_near(t->una, s->sack[i][0]), end = sequence_near(t->una, s->sack[i][1]);
         if (start >= end || start < t->una || end > t->nxt) continue; /* an old one, or a duplicate */
         if (!t->sacked && !(t->sacked = object_alloc(sizeof *t->sacked))) return news;
         uint64_t before = ranges_bytes(t->sacked, t->una);
-        ranges_add(t->sacked, start, end);
-        news |= ranges_bytes(t->sacked, t->una) != before;
+        if (ranges_add(t->sacked, start, end)) tcp_resent_arrived(t, start, end);
+        if (ranges_bytes(t->sacked, t->una) == before) continue;
+        *high = max_u64(*high, end);
+        news = true;
     }
     return news;
 }
@@ -31,7 +34,7 @@ static void undo_if_spurious(struct tcp *t, const struct segment *s) {
     if (!t->recovery || !t->undo_possible) return;
     t->undo_possible = false;
     if (!s->has_timestamp || (int32_t)(s->ts_echo - t->first_rexmit_ts) >= 0) return;
-    tcp_cubic_undo(t);
+    tcp_congestion_undo(t);
     if (t->recovery == RECOVERY_FAST) t->reorder = (uint8_t)min_u64(t->reorder * 2u, 96);
     t->recovery = RECOVERY_NONE;
     net->counters.spurious++;
@@ -48,7 +51,7 @@ static void advance(struct tcp *t, const struct segment *s, uint64_t ack) {
     if (t->rtt_seq && ack >= t->rtt_seq) t->rtt_seq = 0;
     undo_if_spurious(t, s);
     t->una = ack;
-    t->high_rxt = max_u64(t->high_rxt, ack);
+    tcp_resent_arrived(t, 0, ack);
     t->unacked_since = net_now();
     t->retries = 0;
     t->probe_sent = false;
@@ -61,16 +64,16 @@ static void advance(struct tcp *t, const struct segment *s, uint64_t ack) {
         }
     }
     if (t->recovery && ack >= t->recover) {
-        if (t->recovery == RECOVERY_FAST) t->cwnd = t->ssthresh;
+        tcp_congestion_recovered(t);
         t->recovery = RECOVERY_NONE;
         t->dup_segments = 0;
     } else if (!t->sack_ok) {
         uint64_t segments = acked / t->mss;
         t->dup_segments =
             t->recovery && t->dup_segments > segments ? (uint8_t)(t->dup_segments - segments) : 0;
-        if (t->recovery == RECOVERY_FAST) t->high_rxt = ack; /* NewReno: the next one is lost too */
+        if (t->recovery == RECOVERY_FAST) tcp_forget_resent(t); /* NewReno: the next one is lost too */
     }
-    tcp_cubic_grow(t, acked);
+    if (!t->use_bbr) tcp_cubic_grow(t, acked);
 }
 
 static void take_window(struct tcp *t, const struct segment *s, uint64_t start, uint64_t ack) {
@@ -103,7 +106,11 @@ bool tcp_ack(struct tcp *t, struct segment *s) {
     }
     if (ack < t->una) return true;
     if (t->una == t->nxt) t->retries = 0; /* an answer to a probe */
-    bool news = t->sack_ok && s->sacks && take_sacks(t, s);
+    uint64_t una = t->una, sacked = ranges_bytes(t->sacked, una), high = 0;
+    uint64_t edge = tcp_lost_edge(t), flight = t->use_bbr ? tcp_in_flight(t) : 0;
+    bool news = t->sack_ok && s->sacks && take_sacks(t, s, &high);
+    /* How long it took can be told of what was sent once, and has arrived just now. */
+    bool once = !t->probe_sent && (high ? high > edge : ack > edge && !sacked);
     bool duplicate =
         ack == t->una && t->una < t->nxt && !s->bytes && !(s->flags & TCP_FIN) && s->window == t->window;
     bool room = ack > t->una;
@@ -111,10 +118,12 @@ bool tcp_ack(struct tcp *t, struct segment *s) {
     if (duplicate && !t->sack_ok && t->dup_segments < 250) t->dup_segments++;
     take_window(t, s, sequence_near(t->rcv_nxt, s->sequence), ack);
     if (!t->recovery && tcp_is_lost(t)) tcp_lose(t, RECOVERY_FAST);
-    /* The retransmission itself was lost when what was sent after it has arrived. */
-    if (t->recovery && news && t->una < t->rexmit_edge && t->high_rxt > t->una &&
-        ranges_bytes(t->sacked, t->rexmit_edge) >= (uint64_t)t->reorder * t->mss)
-        t->high_rxt = t->una;
+    if (t->recovery && news) tcp_lose_resent(t);
+    if (t->use_bbr) {
+        uint64_t arrived = t->una - una + ranges_bytes(t->sacked, t->una) - sacked;
+        tcp_bbr_ack(t, arrived, max_u64(high, t->una), once, flight, tcp_in_flight(t));
+        tcp_rate_forget(t);
+    }
     tcp_want_output(t);
     if (room) tcp_changed(t);
     return true;

@@ -1,11 +1,11 @@
 /*
- * How wide the window is: CUBIC (RFC 9438), in whole numbers. After a loss the window grows along
- * a cubic of the time since, flat around where the loss was, and never slower than Reno's would.
+ * How wide the window is on the loopback, and where a program asks for it: CUBIC (RFC 9438), in
+ * whole numbers. After a loss the window grows along a cubic of the time since, flat around where
+ * the loss was, and never slower than Reno's would.
  * Windows are bytes, times milliseconds; beta is 7/10 and C 4/10 of a segment per cubic second.
  */
 #include "tcp.h"
 
-#define CWND_MAX (64u << 20)
 #define CUBE_MS_MAX 40000 /* keeps the cube, times 4 and a segment, within 63 bits */
 
 static uint32_t cube_root(uint64_t x) {

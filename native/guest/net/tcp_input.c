@@ -77,7 +77,7 @@ void tcp_negotiate(struct tcp *t, const struct segment *s) {
     t->send_scale = s->scale >= 0 ? (uint8_t)s->scale : 0;
     t->receive_scale = s->scale >= 0 ? RECEIVE_SCALE : 0;
     if (s->scale < 0) t->receive_limit = (uint32_t)min_u64(t->receive_limit, 65535);
-    t->cwnd = 10 * t->mss;
+    tcp_congestion_start(t);
     t->rcv_nxt = 0x100000000ull + s->sequence + 1;
     t->receive.start = t->receive.end = t->rcv_edge = t->last_ack_sent = t->tuned_from = t->rcv_nxt;
     t->tuned_at = net_now();

@@ -125,7 +125,7 @@ static bool complete(struct tcp_listener *l, const struct tcp_request *r, struct
                           .has_timestamp = r->timestamps,
                           .ts_value = r->ts_recent};
     t->iss = 0x100000000ull + r->iss;
-    t->una = t->nxt = t->send.start = t->send.end = t->high_rxt = t->small_end = t->iss + 1;
+    t->una = t->nxt = t->send.start = t->send.end = t->small_end = t->iss + 1;
     t->ts_offset = 0;
     tcp_negotiate(t, &syn);
     t->state = TCP_ESTABLISHED;

@@ -26,18 +26,20 @@ static bool resend(struct tcp *t, uint64_t start, uint64_t end, uint64_t *next) 
     if (!send_range(t, start, bytes, fin)) return false;
     *next = start + bytes + fin;
     if (t->rtt_seq && start < t->rtt_seq) t->rtt_seq = 0; /* Karn */
+    if (start == t->una) t->resent_at = t->sent_at;
     net->counters.retransmits++;
     return true;
 }
 
 static bool output_lost(struct tcp *t, uint64_t *flight) {
     uint64_t start, end;
-    while (t->recovery && (*flight < t->cwnd) && tcp_hole(t, t->high_rxt, &start, &end)) {
+    while (t->recovery && (*flight < t->cwnd) && tcp_hole(t, &start, &end)) {
         uint64_t next;
-        t->rexmit_edge = t->nxt; /* what is sent from here on tells whether this one got lost too */
+        if ((t->resent && t->resent->count == RESENT_MAX) || !tcp_bbr_may_send(t)) break;
         if (!resend(t, start, end, &next)) return false;
         *flight += next - start;
-        t->high_rxt = next;
+        tcp_bbr_sent(t, next - start);
+        if (!tcp_note_resent(t, start, next)) break; /* memory is short */
     }
     return true;
 }
@@ -58,13 +60,20 @@ static bool output_new(struct tcp *t, uint64_t flight) {
         uint64_t unsent = t->send.end - t->nxt, open = edge > t->nxt ? edge - t->nxt : 0;
         uint64_t bytes = min_u64(min_u64(unsent, most), open);
         bool fin = t->fin_queued && bytes == unsent && bytes < open;
-        if (!bytes && !fin) break;
+        if (!bytes && !fin) {
+            if (!unsent) tcp_rate_app_limited(t, flight);
+            break;
+        }
         if (flight && flight + bytes > t->cwnd) {
             t->cwnd_limited = true;
             break;
         }
         if (!fin && !worth_sending(t, bytes, unsent, most)) break;
+        if (!tcp_bbr_may_send(t)) break;
+        tcp_bbr_woken(t);
         if (!send_range(t, t->nxt, bytes, fin)) return false;
+        if (t->use_bbr) tcp_rate_sent(t);
+        tcp_bbr_sent(t, bytes);
         if (!t->rtt_seq) {
             t->rtt_seq = t->nxt + bytes + fin;
             t->rtt_at = net_now();
@@ -80,6 +89,7 @@ static bool output_new(struct tcp *t, uint64_t flight) {
 /* RFC 5681, 4.1: after a pause the old window says nothing about the path any more. */
 static void restart_after_idle(struct tcp *t) {
     uint32_t first = 10 * t->mss;
+    if (t->use_bbr) return; /* it paces */
     if (t->una == t->nxt && t->cwnd > first && net_now() > t->sent_at + t->rto) t->cwnd = first;
 }
 

@@ -47,13 +47,14 @@ static size_t store(struct tcp *t, uint64_t start, const uint8_t *data, size_t b
 }
 
 static void out_of_order(struct tcp *t, uint64_t start, const uint8_t *data, size_t bytes) {
-    t->ack_now = true;
-    tcp_want_output(t);
     if (net->pages >= net->pages_max - net->pages_max / 4) return;
     if (t->listener && net->unaccepted_pages >= UNACCEPTED_EARLY_MAX) return;
     if (!t->early && !(t->early = object_alloc(sizeof *t->early))) return;
+    uint64_t ranges = t->early->count;
     if (store(t, start, data, bytes) == bytes && ranges_add(t->early, start, start + bytes))
         t->latest_early = start;
+    /* An ACK has room for three: a batch that lost more must not wait for its end. */
+    if (t->early->count > ranges && t->sack_ok) tcp_send_segment(t, t->nxt, 0, TCP_ACK);
     if (!t->early->count) {
         object_free(t->early, sizeof *t->early);
         t->early = NULL;
@@ -95,9 +96,9 @@ void tcp_data(struct tcp *t, struct segment *s) {
         return;
     }
     if (start > t->rcv_nxt) {
-        if (bytes) out_of_order(t, start, data, bytes);
         t->ack_now = true;
         tcp_want_output(t);
+        if (bytes) out_of_order(t, start, data, bytes);
         return; /* a FIN comes again with the data before it */
     }
     if (bytes && t->listener && net->unaccepted_pages >= UNACCEPTED_PAGES_MAX) return;

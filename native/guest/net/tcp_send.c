@@ -29,7 +29,10 @@ static uint8_t *put_range(uint8_t *p, uint64_t start, uint64_t end) {
     return put32(put32(p, (uint32_t)start), (uint32_t)end);
 }
 
-/* RFC 2018: the range that grew last comes first; RFC 2883: a duplicate before all. */
+/*
+ * RFC 2018: the range that grew last comes first, then those before it, which are most likely the
+ * next youngest; RFC 2883: a duplicate before all.
+ */
 static uint8_t *put_sacks(struct tcp *t, uint8_t *p) {
     unsigned room = t->timestamps_ok ? 3 : 4, count = 0, ranges = t->early ? (unsigned)t->early->count : 0;
     bool duplicate = t->duplicate_end > t->duplicate_start;
@@ -41,7 +44,7 @@ static uint8_t *put_sacks(struct tcp *t, uint8_t *p) {
     unsigned latest = 0;
     while (latest < ranges && t->early->range[latest].end <= t->latest_early) latest++;
     for (unsigned i = 0; i < ranges && count < room; i++, count++) {
-        const struct range *r = &t->early->range[(latest + i) % ranges];
+        const struct range *r = &t->early->range[(latest + ranges - i) % ranges];
         p = put_range(p, r->start, r->end);
     }
     *length = (uint8_t)(2 + 8 * count);

@@ -2,26 +2,31 @@
 #include "tcp.h"
 
 void tcp_arm(struct tcp *t) {
-    deadline_set(&t->timer, min_u64(min_u64(t->resend_at, t->ack_at), t->idle_at));
+    uint64_t at = min_u64(min_u64(t->resend_at, t->ack_at), t->idle_at);
+    deadline_set(&t->timer, min_u64(at, tcp_bbr_wakes_at(t)));
 }
 
 static uint64_t backed_off(const struct tcp *t, unsigned times) {
     return min_u64(t->rto << min_u64(times, 10), RTO_MAX);
 }
 
+/* RFC 6298, 5: from the last acknowledgement that brought something on, whatever else is heard. */
+static uint64_t timeout_at(const struct tcp *t) {
+    uint64_t since = t->state < TCP_ESTABLISHED ? t->sent_at : max_u64(t->unacked_since, t->resent_at);
+    return since + backed_off(t, t->retries);
+}
+
 /* What is next if nothing is heard: a retransmission, or a probe of a window that keeps data back. */
 void tcp_arm_resend(struct tcp *t) {
     if (t->una < t->nxt) {
-        uint64_t wait = backed_off(t, t->retries);
+        t->resend_at = timeout_at(t);
         bool probe = t->state >= TCP_ESTABLISHED && !t->recovery && !t->retries && !t->probe_sent && t->srtt;
         if (probe) {
             uint64_t sooner = max_u64(2 * t->srtt, 10 * MS);
             if (t->nxt - t->una <= t->mss) sooner += RTO_MIN; /* its ACK may be delayed */
-            probe = sooner < wait;
-            if (probe) wait = sooner;
+            t->resend_at = min_u64(t->resend_at, max_u64(t->sent_at, t->heard_at) + sooner);
         }
         t->persisting = false;
-        t->resend_at = max_u64(t->sent_at, t->heard_at) + wait;
     } else if (t->state >= TCP_ESTABLISHED && t->state != TCP_TIME_WAIT &&
                t->nxt < t->send.end + t->fin_queued) {
         if (!t->persisting) {
@@ -66,7 +71,7 @@ static void resend_due(struct tcp *t, uint64_t now) {
     }
     bool synced = t->state >= TCP_ESTABLISHED;
     if (synced && !t->recovery && !t->retries && !t->probe_sent && t->srtt &&
-        now < max_u64(t->sent_at, t->heard_at) + t->rto) { /* a tail loss probe (RFC 8985, 7) */
+        now < timeout_at(t)) { /* a tail loss probe (RFC 8985, 7) */
         t->probe_sent = true;
         uint64_t data_end = min_u64(t->nxt, t->send.end),
                  start = max_u64(t->una, data_end - min_u64(data_end - t->una, t->mss / 2));
@@ -74,7 +79,7 @@ static void resend_due(struct tcp *t, uint64_t now) {
         if (start <= data_end && tcp_send_segment(t, start, data_end - start, TCP_ACK | (fin ? TCP_FIN : 0)))
             net->counters.retransmits++;
         t->rtt_seq = 0;
-        t->sent_at = now;
+        t->sent_at = t->resent_at = now; /* its answer is given the time, too */
         tcp_want_output(t);
         return;
     }
@@ -84,7 +89,7 @@ static void resend_due(struct tcp *t, uint64_t now) {
         return;
     }
     net->counters.timeouts++;
-    t->sent_at = now;
+    t->sent_at = t->resent_at = now;
     if (!synced) {
         t->nxt = t->iss; /* the SYN again */
         t->rtt_seq = 0;
@@ -112,6 +117,8 @@ static void idle_due(struct tcp *t) {
 void tcp_fire(struct deadline *it) {
     struct tcp *t = (struct tcp *)((uint8_t *)it - offsetof(struct tcp, timer));
     uint64_t now = net_now();
+    /* An acknowledgement may have come with the very time that makes this due: look again. */
+    if (t->state != TCP_CLOSED && now >= t->resend_at) tcp_arm_resend(t);
     if (t->state != TCP_CLOSED && now >= t->resend_at) {
         t->resend_at = NEVER;
         resend_due(t, now);
@@ -119,6 +126,10 @@ void tcp_fire(struct deadline *it) {
     if (t->state != TCP_CLOSED && now >= t->ack_at) {
         t->ack_at = NEVER;
         t->ack_now = true;
+        tcp_want_output(t);
+    }
+    if (t->state != TCP_CLOSED && now >= tcp_bbr_wakes_at(t)) {
+        t->bbr.waits = false;
         tcp_want_output(t);
     }
     if (t->state != TCP_CLOSED && t->state != TCP_TIME_WAIT) t->idle_at = tcp_idle_time(t);
