@@ -84,6 +84,7 @@ bool ConsoleServer::greet() {
   }
   client_ = std::move(newcomer_);
   changes_.connected = true;
+  had_client_ = true;
   if (live_) welcome();
   // What it sent behind its HELLO is in its buffer already, and no poll will tell.
   if (!understand()) lose_client({});

@@ -50,6 +50,8 @@ class ConsoleServer {
 
   bool first_output_sent() const { return output_sent_; }  // since going live (or since the mark was cleared)
   void clear_first_output() { output_sent_ = false; }
+  // A client has been here, if not now.
+  bool had_client() const { return had_client_; }
   // The client has all output, was told of the end, and has hung up, as README.md asks it to.
   bool delivered_end() const { return end_delivered_; }
 
@@ -83,7 +85,7 @@ class ConsoleServer {
   std::unique_ptr<Client> client_;    // said HELLO
   std::unique_ptr<Client> newcomer_;  // did not yet
   Changes changes_;
-  bool live_ = false, output_sent_ = false, end_delivered_ = false;
+  bool live_ = false, output_sent_ = false, end_delivered_ = false, had_client_ = false;
   uint64_t generation_ = 0;
   uint64_t input_taken_ = 0, input_acked_ = 0;  // pushed to the inbox / safe in the log
   bool eof_taken_ = false, eof_acked_ = false;

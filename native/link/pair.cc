@@ -6,10 +6,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "error.h"
+#include "guest/abi.h"
 #include "link/pair_impl.h"
 
 namespace lockstep {
+
+namespace {
+// For a console client, at the end of a machine that had none and talked to a network.
+constexpr uint32_t kNobodyWaitMs = 1000;
+}  // namespace
 
 uint64_t now_us() {
   timespec t{};
@@ -183,6 +191,9 @@ void PairImpl::finish(const End& end, uint32_t wait_ms) {
   // have to deliver it itself.
   changed_.wait(lock, [&] { return is_over() || role_live_ || fence_.phase == FencePhase::kEnded; });
   if (!role_live_ || is_over()) return;
+  // A server of the network may have nobody at its console.
+  const bool nobody = !console_->had_client() && ledger_.start(LS_CH_CONSOLE) == 0;
+  if (nobody && ledger_.end(kNetworkChannel) > 0) wait_ms = std::min(wait_ms, kNobodyWaitMs);
   uint64_t deadline_us = now_us() + uint64_t{wait_ms} * 1000;
   console_->end(end);
   pump_console();

@@ -1,0 +1,66 @@
+/**
+ * One unplugged machine, in a network namespace of this process's own: redis-server in a pair on a bridge, its
+ * clients, and a kill -9 in the middle. Takes an UnplugJob and prints an UnplugReport.
+ */
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SideProcess } from '../../lib/cli/demo/children.js';
+import { type ClientsReport, RedisClients } from './redis-clients.js';
+
+export interface UnplugJob {
+  /** Of the server. */
+  argv: string[];
+  directory: string;
+  victim: 'primary' | 'shadow';
+  clients: number;
+  /** How long the clients work before the kill, and after the survivor goes on. */
+  beforeMs: number;
+  afterMs: number;
+}
+
+export interface UnplugReport extends ClientsReport {
+  /** How the survivor ended. */
+  survivor: string;
+}
+
+const ADDRESS = '10.0.2.15';
+const ip = (line: string) => execFileSync('ip', line.split(' '));
+
+const job = JSON.parse(process.argv[2] as string) as UnplugJob;
+ip('link add plug type bridge');
+ip('address add 10.0.2.2/24 dev plug');
+ip('link set plug up');
+const at = (name: string) => join(job.directory, name);
+const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--net', 'bridge:plug'];
+const own = (name: string) => ['--console', `unix:${at(`${name}.console`)}`, '--log', at(`${name}.log`)];
+const primary = new SideProcess('primary', [...shared, ...own('primary'), '--', ...job.argv]);
+await primary.notice('listening');
+const shadow = new SideProcess('shadow', [...shared, ...own('shadow')]);
+await primary.notice('armed');
+const [victim, survivor] = job.victim === 'primary' ? [primary, shadow] : [shadow, primary];
+
+for (let tries = 0; ; tries++) {
+  try {
+    execFileSync('redis-cli', ['-h', ADDRESS, 'ping'], { stdio: 'pipe' });
+    break;
+  } catch (error) {
+    if (tries === 600) throw error;
+    await sleep(100);
+  }
+}
+const clients = await RedisClients.connect(ADDRESS, job.clients);
+clients.start();
+await sleep(job.beforeMs);
+victim.kill();
+await survivor.notice(job.victim === 'primary' ? 'live' : 'alone');
+const before = clients.acknowledged;
+await sleep(job.afterMs);
+// Whoever waits for an answer that never comes is not waited for: the clients must be served again.
+for (let tries = 0; clients.acknowledged < before + job.clients; tries++) {
+  if (tries === 100) throw new Error('the clients are not served any more');
+  await sleep(job.afterMs / 10);
+}
+const report = await clients.finish();
+execFileSync('redis-cli', ['-h', ADDRESS, 'shutdown', 'nosave']);
+console.log(JSON.stringify({ ...report, survivor: await survivor.end() } satisfies UnplugReport));
