@@ -98,6 +98,7 @@
       'native/guest/futex.c',
       'native/guest/interval.c',
       'native/guest/kernel_stack.c',
+      'native/guest/lease.c',
       'native/guest/lib.c',
       'native/guest/metadata.c',
       'native/guest/mmap.c',
@@ -136,6 +137,7 @@
     'net_sources': [
       'native/guest/net/buffer.c',
       'native/guest/net/checksum.c',
+      'native/guest/net/dhcp.c',
       'native/guest/net/ether.c',
       'native/guest/net/hash.c',
       'native/guest/net/icmp.c',
@@ -176,6 +178,7 @@
       'native/test/net_machine_test.cc',
       'native/test/nic_test.cc',
       'native/test/virtio_net_test.cc',
+      'native/test/net_dhcp_test.cc',
       'native/test/net_hostile_test.cc',
       'native/test/net_loss_test.cc',
       'native/test/net_socket_test.cc',

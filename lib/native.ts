@@ -52,6 +52,8 @@ export interface NativeConfig {
     netmask: number;
     gateway: number;
     mtu: number;
+    /** The guest asks for the three addresses; they are 0 here. */
+    dhcp?: true;
   };
   /** What the card is joined to: an interface ('' makes up a name), or a socket's path with the other side's. */
   nic?: {

@@ -22,9 +22,15 @@ export interface CableOptions {
 export interface NetOptions extends CableOptions {
   /** The card's address, such as '02:00:00:00:00:01'. Default: made from the seed. */
   mac?: string;
-  /** The machine's IPv4 address and prefix. Default '10.0.2.15/24'. */
+  /**
+   * The machine's IPv4 address and prefix, or 'dhcp': then it asks for one when it boots, and the program starts when
+   * it is there. Without an answer the machine fails after 30 s. Default '10.0.2.15/24'.
+   */
   ip?: string;
-  /** What it sends to the rest of the world through; also the host's address on a new TAP. Default '10.0.2.2'. */
+  /**
+   * What it sends to the rest of the world through; also the host's address on a new TAP. Default '10.0.2.2'. Not with
+   * 'dhcp': a new TAP then has no address yet.
+   */
   gateway?: string;
   /** Default 1500. */
   mtu?: number;
@@ -95,6 +101,17 @@ export function netConfig(
   invalid: Invalid,
 ): NonNullable<NativeConfig['net']> {
   const { mac, ip: address = '10.0.2.15/24', mtu = 1500 } = net;
+  if (!Number.isSafeInteger(mtu) || mtu < MTU_MIN || mtu > MTU_MAX)
+    throw invalid(`mtu must be a whole number from ${MTU_MIN} to ${MTU_MAX}, and is ${mtu}`);
+  const card = {
+    mac: mac === undefined ? macFromSeed(seed) : parseMac(mac, invalid),
+    mtu,
+  };
+  if (address === 'dhcp') {
+    if (net.gateway !== undefined)
+      throw invalid('a gateway was given, and ip is dhcp', 'The DHCP server names the gateway.');
+    return { ...card, ip: 0, netmask: 0, gateway: 0, dhcp: true };
+  }
   const { ip, netmask } = parseIp(address, invalid);
   // Where only the address was chosen, the gateway is the second of its network, or the first.
   const network = (ip & netmask) >>> 0;
@@ -104,13 +121,5 @@ export function netConfig(
   if (((addressNumber(gateway) ^ ip) & netmask) !== 0)
     throw invalid(`the gateway ${gateway} is not in the machine's network ${address}`);
   if (addressNumber(gateway) === ip) throw invalid(`gateway and machine have both the address ${gateway}`);
-  if (!Number.isSafeInteger(mtu) || mtu < MTU_MIN || mtu > MTU_MAX)
-    throw invalid(`mtu must be a whole number from ${MTU_MIN} to ${MTU_MAX}, and is ${mtu}`);
-  return {
-    mac: mac === undefined ? macFromSeed(seed) : parseMac(mac, invalid),
-    ip,
-    netmask,
-    gateway: addressNumber(gateway),
-    mtu,
-  };
+  return { ...card, ip, netmask, gateway: addressNumber(gateway) };
 }

@@ -90,6 +90,11 @@ export function machineConfig(image: Image, options: MachineOptions): Omit<Nativ
   positive('columns', columns, 65535);
   const timeUs = time ? time.getTime() * 1000 : 0;
   if (Number.isNaN(timeUs) || timeUs < 0) throw invalid('time is no date from 1970 on');
+  if (time && options.net?.ip === 'dhcp')
+    throw invalid(
+      'ip is dhcp, and time is fixed',
+      'A server answers in real time, for which such a machine does not wait.',
+    );
   const seed = seedBytes(options.seed);
   return {
     image: image.bytes,

@@ -87,6 +87,7 @@ void describe_net(const NetOptions& net, GuestMemory& memory, ls_boot& boot) {
   boot.ip = net.ip;
   boot.netmask = net.netmask;
   boot.gateway = net.gateway;
+  boot.net_flags = net.dhcp ? LS_NET_DHCP : 0;
   map_register_page(memory, LS_GPA_TABLES, LS_DIRECT_MAP, boot.net_mmio_gpa);
 }
 

@@ -54,6 +54,7 @@ NetOptions parse_net(const Fields& fields) {
   net.netmask = htonl(static_cast<uint32_t>(fields.number("netmask", 0)));
   net.gateway = htonl(static_cast<uint32_t>(fields.number("gateway", 0)));
   net.mtu = fields.number("mtu", net.mtu);
+  net.dhcp = fields.has("dhcp");
   return net;
 }
 

@@ -46,6 +46,7 @@ NetOptions parse_net(const Lines& lines) {
   net.netmask = parse_address(lines.at("net_netmask"));
   net.gateway = parse_address(lines.at("net_gateway"));
   net.mtu = std::stoul(lines.at("net_mtu"));
+  net.dhcp = lines.contains("net_dhcp");
   if (net.mtu > kMtuMax) throw std::out_of_range("mtu");
   return net;
 }
@@ -68,6 +69,7 @@ std::string MachineOptions::serialise() const {
     lines["net_netmask"] = address_text(net->netmask);
     lines["net_gateway"] = address_text(net->gateway);
     lines["net_mtu"] = std::to_string(net->mtu);
+    if (net->dhcp) lines.emplace("net_dhcp", "1");
   }
   std::string text;
   for (const auto& [key, value] : lines) text += key + "=" + value + "\n";

@@ -15,6 +15,7 @@ constexpr uint16_t kMtuMax = 9000;
 struct NetOptions {
   std::array<uint8_t, 6> mac{};
   uint32_t ip = 0, netmask = 0, gateway = 0;
+  bool dhcp = false;  // the guest kernel asks for these
   uint16_t mtu = 1500;
 };
 

@@ -119,7 +119,7 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .option('--time <iso>', 'virtual time at boot; the host clock is then never read', date)
     .option('--cpu <model>', 'CPU the guest sees: x86-64-v2 or x86-64-v3 (default: the highest here)')
     .addOption(networkOption('a network card, joined to'))
-    .option('--ip <address/prefix>', "the card's address (default: 10.0.2.15/24)")
+    .option('--ip <address/prefix>', "the card's address, or dhcp (default: 10.0.2.15/24)")
     .option(
       '--gateway <address>',
       'the way out, and the host on a new TAP (default: the second of its network)',

@@ -76,13 +76,15 @@ struct ls_boot {
     /* Monitor: the network card, virtio-net on virtio-mmio; 0: none. Its page is mapped at LS_DIRECT_MAP +
      * net_mmio_gpa. It takes what lies in its transmit queue, and puts packets into its receive queue, at
      * every LS_PORT_EXCHANGE, so no notification is needed; a packet that finds a receive buffer ends
-     * LS_EX_WAIT. It raises no interrupt. Addresses are in network byte order; gateway 0: none. */
+     * LS_EX_WAIT. It raises no interrupt. Addresses are in network byte order; gateway 0: none. With
+     * LS_NET_DHCP the kernel asks for them before it starts the program. */
     uint64_t net_mmio_gpa;
     uint8_t mac[6];
     uint16_t mtu;
     uint32_t ip, netmask, gateway;
-    uint32_t reserved_net;
+    uint32_t net_flags; /* LS_NET_ */
 };
+#define LS_NET_DHCP 1u
 #define LS_BOOT_STDIN_TTY 1u
 #define LS_BOOT_STDOUT_TTY 2u
 #define LS_BOOT_STDERR_TTY 4u

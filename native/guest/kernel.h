@@ -166,6 +166,7 @@ void control_answer(const uint8_t *request, uint32_t length);
 
 /* ---- net/virtio.c: the network card (net/net.h: the stack) ------------------------------------------- */
 void network_start(void);
+const char *lease_wait(void); /* lease.c */
 void network_exchanged(void);
 bool network_stalled(void); /* much waits to be sent: an exchange is due */
 

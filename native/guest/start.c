@@ -34,6 +34,11 @@ void kernel_main(void) {
     devices_start();
     console_start();
     files_start();
+    const char *no_address = lease_wait();
+    if (no_address) {
+        format((char *)port->report, sizeof port->report, "%s", no_address);
+        leave(LS_EXIT_PANIC, 0);
+    }
 
     /* The boot block's strings: argv..., env..., cwd, exe. */
     const char *strings = direct(boot->strings_gpa), *directory = strings;

@@ -60,6 +60,7 @@ void net_transmit(size_t length) {
   world_current->transmit(Frame(room, room + length));
 }
 void net_socket_changed(socket*) {}
+void net_lease_changed() {}
 }
 
 namespace lockstep::test {

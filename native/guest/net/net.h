@@ -25,6 +25,7 @@ void net_random(void *to, size_t bytes);
 uint8_t *net_transmit_room(void);
 void net_transmit(size_t length);
 void net_socket_changed(struct socket *socket); /* its readiness may have changed */
+void net_lease_changed(void);                   /* net_lease() says something else now */
 #define NET_FRAME_MAX 2032u
 
 /* ---- the stack ------------------------------------------------------------------------ */
@@ -43,6 +44,14 @@ extern struct net *net; /* the stack in use: a test has several */
 size_t net_bytes(void); /* of a struct net, zeroed by the caller */
 void net_start(struct net *it, const struct net_config *config);
 void net_configure(uint32_t ip, uint32_t netmask, uint32_t gateway);
+/* Asks for an address, and from then on keeps it, or gets another. */
+#define NET_DNS_MAX 3u
+struct net_lease {
+    uint32_t ip, netmask, gateway, dns[NET_DNS_MAX], dns_count;
+    char domain[128];
+};
+void net_dhcp_start(void);
+const struct net_lease *net_lease(void); /* NULL: none now */
 void net_input(const uint8_t *frame, size_t length);
 void net_flush(void); /* after a batch of input, or when the transmit queue has room again */
 uint64_t net_timer_due(void);

@@ -145,6 +145,16 @@ void socket_unbind(struct socket *s);
 void udp_input(const struct ip_header *ip, const uint8_t *bytes, size_t length);
 void udp_refused(struct endpoint from, struct endpoint to);
 
+/* ---- dhcp.c ------------------------------------------------------------------------------------------ */
+struct dhcp {
+    struct deadline timer;
+    uint8_t state, tries;
+    uint32_t transaction, offered, server;
+    uint64_t began_at, next_at, renew_at, rebind_at, expires_at;
+    struct net_lease lease;
+};
+void dhcp_input(const uint8_t *bytes, size_t length);
+
 /* ---- tcp (tcp.h) -------------------------------------------------------------------------------- */
 struct tcp;
 void tcp_input(const struct ip_header *ip, const uint8_t *bytes, size_t length);
@@ -167,6 +177,7 @@ struct net {
     uint64_t icmp_at; /* when the last error was sent */
     uint32_t icmp_tokens;
     uint16_t ip_id;
+    struct dhcp dhcp;
 
     struct socket *tcp_bound, *udp_bound;
     struct unix_end *unix_names; /* listening and named */

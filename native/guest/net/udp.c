@@ -37,6 +37,7 @@ void udp_input(const struct ip_header *ip, const uint8_t *bytes, size_t length) 
         net->counters.bad_checksum++;
         return;
     }
+    if (from.portno == 67 && to.portno == 68) dhcp_input(bytes + sizeof *header, whole - sizeof *header);
     struct socket *s = NULL;
     for (struct socket *each = net->udp_bound; each; each = each->next)
         if (matches(each, to, from) && (!s || each->remote.portno > s->remote.portno)) s = each;
