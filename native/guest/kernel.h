@@ -167,6 +167,7 @@ void control_answer(const uint8_t *request, uint32_t length);
 /* ---- net/virtio.c: the network card (net/net.h: the stack) ------------------------------------------- */
 void network_start(void);
 void network_exchanged(void);
+bool network_present(void); /* there is a card */
 bool network_stalled(void); /* much waits to be sent: an exchange is due */
 
 /* ---- clock.c, random.c ------------------------------------------------------------------------------- */
