@@ -1,10 +1,16 @@
 import { join } from 'node:path';
 import test from 'ava';
-import { command, root } from './helpers/command.js';
+import { redisServer } from '../bench/lib/redis-loads.js';
+import { command, root, scratch } from './helpers/command.js';
 
-async function example(name: string): Promise<{ lines: string[]; stderr: string; status: number | null }> {
-  const tsx = join(root, 'node_modules/.bin/tsx');
-  const { status, stdout, stderr } = await command([tsx, join(root, 'examples', name)], { cwd: root });
+/** With arguments: in a network namespace of its own. */
+async function example(
+  name: string,
+  ...args: string[]
+): Promise<{ lines: string[]; stderr: string; status: number | null }> {
+  const argv = [join(root, 'node_modules/.bin/tsx'), join(root, 'examples', name), ...args];
+  const namespace = args.length > 0 ? ['unshare', '--net'] : [];
+  const { status, stdout, stderr } = await command([...namespace, ...argv], { cwd: root });
   return { status, stderr, lines: stdout.toString().trimEnd().split('\n') };
 }
 
@@ -44,4 +50,21 @@ test.serial('spawn-pair.ts', async (t) => {
   t.true(lines.includes('the shadow is live, generation 2'));
   t.true(lines.some((line) => /^nobody answered for [\d.]+ ms$/.test(line)));
   t.is(lines.at(-1), '20 lines, 20 answers, exit status 0');
+});
+
+test.serial('record-redis.ts', async (t) => {
+  const { status, lines, stderr } = await example('record-redis.ts', redisServer(scratch(t))[0] as string);
+  t.is(status, 0, stderr);
+  t.deepEqual(lines.slice(0, 4), ['PING: +PONG', 'SET answer 42: +OK', 'INCR answer: :43', 'GET answer: $2']);
+  t.regex(lines[4] as string, /^recorded: exit status 0, [1-9]\d* frames in, [1-9]\d* out$/);
+  t.regex(lines[5] as string, /^replayed: \d+ digests equal$/);
+});
+
+test.serial('unplug-redis.ts', async (t) => {
+  const { status, lines, stderr } = await example('unplug-redis.ts', redisServer(scratch(t))[0] as string);
+  t.is(status, 0, stderr);
+  t.is(lines[0], 'set: OK');
+  t.true(lines.includes('the shadow is live, generation 2'));
+  t.true(lines.includes('the clients end with status 0'));
+  t.deepEqual(lines.slice(-2), ['get: unplugged', 'redis-server ends with status 0']);
 });

@@ -4,15 +4,14 @@
  */
 import { createHash, randomFillSync } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { Recording } from '../lib/index.js';
+import { unpackedRoot } from '../scripts/unpack-debian.mjs';
 import { command, lockstep, printedRandom, root, scratch } from './helpers/command.js';
 import { emulated, times } from './helpers/pace.js';
 import { replayKicked } from './helpers/replays.js';
 
-const unpacked = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'lockstep/debian');
 const quoted = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;
 
 interface Server {
@@ -76,7 +75,7 @@ for (const name of ['memcached', 'nginx', 'python3 -m http.server'] as const) {
       for (const file of ['one', 'page', 'large']) t.true(said.includes(`${file} ${sums.get(file)}`), said);
     };
     if (name === 'memcached') {
-      const argv = [join(unpacked, 'memcached/usr/bin/memcached'), '-t', '4', '-u', 'root', '-U', '0'];
+      const argv = [join(unpackedRoot, 'memcached/usr/bin/memcached'), '-t', '4', '-u', 'root', '-U', '0'];
       const said = await underClients(log, {
         argv,
         port: 11211,
@@ -87,7 +86,7 @@ for (const name of ['memcached', 'nginx', 'python3 -m http.server'] as const) {
       const config = join(here, 'nginx.conf');
       writeFileSync(config, NGINX);
       const said = await underClients(log, {
-        argv: [join(unpacked, 'nginx/usr/sbin/nginx'), '-c', '/etc/nginx.conf', '-e', 'stderr'],
+        argv: [join(unpackedRoot, 'nginx/usr/sbin/nginx'), '-c', '/etc/nginx.conf', '-e', 'stderr'],
         files: [`${config}:/etc/nginx.conf`, ...files],
         port: 8080,
         clients: `port=8080; ${CURL}; wrk -t 1 -c 20 -d 2s http://10.0.2.15:8080/page`,

@@ -92,7 +92,7 @@ static void remove(struct epoll_item *item) {
     *at = item->next_of_file;
     unlist(item);
     waiter_leave(&item->waiter);
-    item->epoll->outside -= item->file->ops->outside;
+    item->epoll->outside -= item->file->outside;
     object_free(item, sizeof *item);
 }
 
@@ -119,7 +119,7 @@ static long add(struct epoll *epoll, int fd, struct file *file, const struct epo
     *slot(epoll, fd, file) = item;
     item->next_of_file = file->watches;
     file->watches = item;
-    epoll->outside += file->ops->outside;
+    epoll->outside += file->outside;
     arm(item, event);
     return 0;
 }

@@ -16,6 +16,7 @@ struct file *file_new(const struct file_ops *ops, struct inode *inode, uint32_t 
     file->inode = inode;
     file->flags = flags;
     file->uses = 1;
+    file->outside = ops->outside;
     inode_use(inode);
     return file;
 }

@@ -132,6 +132,7 @@ struct file {
     uint64_t offset;
     uint32_t uses, flags;       /* descriptors; O_ */
     uint32_t channel;           /* console: where output goes */
+    bool outside;               /* as in the operations; a socket: where there is a card */
     struct epoll_item *watches; /* epoll.c */
     void *data;                 /* of the kind of file */
     char *path;                 /* as opened, for /proc/self/fd; NULL: none */

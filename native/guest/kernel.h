@@ -168,6 +168,7 @@ void control_answer(const uint8_t *request, uint32_t length);
 void network_start(void);
 const char *lease_wait(void); /* lease.c */
 void network_exchanged(void);
+bool network_present(void); /* there is a card */
 bool network_stalled(void); /* much waits to be sent: an exchange is due */
 
 /* ---- clock.c, random.c ------------------------------------------------------------------------------- */

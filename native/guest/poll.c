@@ -56,7 +56,7 @@ static unsigned ready(struct request *request, int fd, unsigned events) {
     struct file *file = file_get(fd);
     if (!file || !file->ops->poll) return file ? events & (POLLIN | POLLOUT) : POLLNVAL;
     if (file->ops == &console_ops && (events & POLLIN)) request->want_input = true;
-    request->outside |= file->ops->outside;
+    request->outside |= file->outside;
     if (request->joining && !join(request, file, events)) return POLLNVAL;
     unsigned now = file->ops->poll(file);
     if (now & POLLIN) now |= POLLRDNORM;

@@ -55,5 +55,5 @@ long queue_sleep(struct wait_queue *queue, uint32_t events, uint64_t deadline, c
 long file_sleep(struct file *file, unsigned events, uint64_t deadline) {
     assert(file->ops->queue);
     return queue_sleep(file->ops->queue(file), events | POLLERR | POLLHUP, deadline, file->ops->name,
-                       file->ops->outside);
+                       file->outside);
 }

@@ -51,6 +51,7 @@ static long socket_descriptor(struct socket *s, uint32_t flags) {
     }
     inode->socket = s;
     file->data = queue;
+    file->outside = socket_domain(s) != AF_UNIX && network_present();
     socket_set_owner(s, file);
     return descriptor_new(file, 0, flags & O_CLOEXEC);
 }
@@ -151,7 +152,6 @@ const struct file_ops socket_ops = {.read = socket_read,
                                     .ioctl = socket_ioctl,
                                     .close = socket_file_close,
                                     .queue = socket_queue,
-                                    .outside = true,
                                     .name = "a socket"};
 
 /* ---- calls ---------------------------------------------------------------------------------- */

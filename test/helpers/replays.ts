@@ -47,15 +47,17 @@ export async function onHost(workload: Workload): Promise<{ stdout: Buffer; stat
   return { stdout, status };
 }
 
-/** Records with a digest at every event, feeding the input piece by piece. */
+/** Records with a digest at every event, unless it says otherwise, feeding the input piece by piece. */
 export async function recordWorkload(
-  { argv, files = [], input = [] }: Workload,
+  { argv, files = [], input = [], memoryMiB }: Workload,
   log: string,
   random: Random,
+  digestEvery = 1,
 ): Promise<Recorded> {
-  const image = await Image.fromProgram({ argv, files: files.map((host) => ({ host, guest: host })) });
+  const packed = files.map((file) => (typeof file === 'string' ? { host: file, guest: file } : file));
+  const image = await Image.fromProgram({ argv, files: packed, memoryMiB });
   const kicks = { perSecond: kickRate(500), seed: random.between(0, 2 ** 31) };
-  await using machine = await record(image, { log, digestEvery: 1, kicks });
+  await using machine = await record(image, { log, digestEvery, kicks });
   const outputs = Promise.all([drain(machine.stdout), drain(machine.stderr)]);
   for (const piece of input) {
     machine.stdin.write(piece);

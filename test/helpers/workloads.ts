@@ -2,14 +2,16 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { PackedFile } from '../../lib/image/host-files.js';
 import { root } from './command.js';
 import { Random } from './random.js';
 
 export interface Workload {
   name: string;
   argv: string[];
-  /** Host paths; the guest sees them under the same names. */
-  files?: string[];
+  /** Host paths; the guest sees them under the same names, unless it says otherwise. */
+  files?: (string | PackedFile)[];
+  memoryMiB?: number;
   /** Fed piece by piece, with pauses; whole by a pipe on the host. */
   input?: string[];
 }

@@ -140,6 +140,8 @@ void network_exchanged(void) {
     net_timers();
 }
 
+bool network_present(void) { return present; }
+
 static unsigned waiting(void) { return (uint16_t)(transmit->available.index - transmit->used.index); }
 
 bool network_stalled(void) { return present && waiting() >= STALLED_AT; }

@@ -1,0 +1,2 @@
+export const unpackedRoot: string;
+export function unpackDebian(name: string): string;
