@@ -77,11 +77,13 @@ static void advance(struct tcp *t, const struct segment *s, uint64_t ack) {
 }
 
 static void take_window(struct tcp *t, const struct segment *s, uint64_t start, uint64_t ack) {
-    if (start < t->window_seq || (start == t->window_seq && ack < t->window_ack)) return;
+    /* What acknowledges more is newer, also when a FIN that is sent again brings it. */
+    bool older = start < t->window_seq || (start == t->window_seq && ack < t->window_ack);
+    if (older && ack <= t->window_ack) return;
     bool opened = !t->window && s->window;
     t->window = s->window;
     t->max_window = (uint32_t)max_u64(t->max_window, t->window);
-    t->window_seq = start;
+    t->window_seq = max_u64(t->window_seq, start);
     t->window_ack = ack;
     if (opened) {
         t->persisting = false;

@@ -46,9 +46,9 @@ static bool output_lost(struct tcp *t, uint64_t *flight) {
 
 /* RFC 9293, 3.8.6.2.1 (silly windows) and Nagle in Minshall's form: one small segment at a time. */
 static bool worth_sending(const struct tcp *t, uint64_t bytes, uint64_t unsent, uint32_t most) {
-    if (bytes >= most) return true;
+    if (bytes >= most || t->push_anyway) return true; /* also into what stays small: an update got lost */
     if (bytes < unsent) return bytes >= t->max_window / 2; /* the peer's window cuts it short */
-    if (t->fin_queued || t->push_anyway) return true;
+    if (t->fin_queued) return true;
     if (t->corked) return false;
     return t->nagle_off || t->small_end <= t->una;
 }
