@@ -186,6 +186,8 @@
       'native/test/net_world.cc',
     ],
 
+    'relay_sources': ['native/test/relay.cc'],
+
     'core_defines': ['_GNU_SOURCE', 'XXH_INLINE_ALL='],
     'core_flags': ['-std=c++20', '-O2', '-g', '-fexceptions', '-Wall', '-Wextra', '-Werror=return-type'],
     'core_libraries': ['-l:libzstd.a', '-pthread'],
@@ -268,7 +270,7 @@
         {
           'target_name': 'relay',
           'type': 'executable',
-          'sources': ['native/test/relay.cc'],
+          'sources': ['<@(relay_sources)'],
           'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
           'cflags_cc': ['<@(core_flags)'],
         },

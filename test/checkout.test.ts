@@ -18,6 +18,7 @@ test('bindings.gyp lists every native source, and nothing else', (t) => {
     'guest_sources',
     'net_sources',
     'core_test_sources',
+    'relay_sources',
   ].flatMap((name) => lists[name]);
   const there = readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
     .filter((name) => /\.(cc|c|S)$/.test(name) && !name.includes('fuzz_'))
