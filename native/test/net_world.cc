@@ -69,6 +69,29 @@ net_config net_config_of(uint32_t ip, uint8_t last_of_mac) {
   return {{2, 0, 0, 0, 0, last_of_mac}, 1500, ip, 0xffffff00, 0};
 }
 
+namespace {
+uint16_t internet_sum(const uint8_t* p, size_t n, uint64_t sum) {
+  for (size_t i = 0; i < n; i++) sum += i % 2 ? p[i] : p[i] << 8;
+  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<uint16_t>(~sum);
+}
+void store16(uint8_t* p, uint64_t v) { p[0] = static_cast<uint8_t>(v >> 8), p[1] = static_cast<uint8_t>(v); }
+}  // namespace
+
+void mend(Frame& frame) {
+  uint8_t *ip = &frame[14], *payload = ip + 20;
+  const size_t bytes = frame.size() - 34;
+  store16(ip + 2, frame.size() - 14);
+  store16(ip + 10, 0);
+  store16(ip + 10, internet_sum(ip, 20, 0));
+  const size_t at = ip[9] == 17 ? 6 : 16;
+  if (ip[9] == 17) store16(payload + 4, bytes);
+  store16(payload + at, 0);
+  uint64_t pseudo = ip[9] + bytes;
+  for (size_t i = 12; i < 20; i += 2) pseudo += static_cast<uint64_t>(ip[i] << 8 | ip[i + 1]);
+  store16(payload + at, internet_sum(payload, bytes, pseudo));
+}
+
 NetStack::NetStack(const char* its_name, net_config config) : name(its_name) {
   state = static_cast<struct ::net*>(calloc(1, net_bytes()));
   transmit = [](Frame) {};

@@ -56,6 +56,8 @@ struct NetWorld {
   std::multimap<uint64_t, std::pair<NetStack*, Frame>> flying_;
 };
 
+// Gives the frame of an IPv4 packet, whose header has no options, its length and its checksums.
+void mend(Frame& frame);
 net_config net_config_of(uint32_t ip, uint8_t last_of_mac);
 
 }  // namespace lockstep::test

@@ -84,7 +84,7 @@ static void resend_due(struct tcp *t, uint64_t now) {
         return;
     }
     /* A peer that says again and again that it is full is alive: it took back what it had offered. */
-    bool full = synced && !t->window && now - t->heard_at < 2 * RTO_MAX;
+    bool full = synced && !t->orphaned && !t->window && now - t->heard_at < 2 * RTO_MAX;
     if (full && t->retries >= RETRIES_MAX) t->retries--;
     if (++t->retries > (synced ? RETRIES_MAX : SYN_RETRIES) ||
         (limit != NEVER && now - t->unacked_since > limit)) {
