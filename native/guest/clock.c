@@ -37,12 +37,33 @@ bool clock_is_absolute(int clock) {
            clock == CLOCK_REALTIME_ALARM;
 }
 
-/* Negative clocks are a process's CPU time: here time since boot, as for the others. */
+/* Negative clocks are a process's or thread's CPU time. */
 bool clock_is_known(int clock) { return clock <= CLOCK_TAI && clock != 10; }
+
+bool cpu_time_is_read;
+
+/* CPU time: of the time that passes, what no thread slept through. Once it is read, sleeping costs an
+ * exchange more, for what was computed since the last one. */
+static long cpu_time_of(int clock, uint64_t *ns) {
+    const struct thread *thread = NULL;
+    if (clock == CLOCK_THREAD_CPUTIME_ID) thread = current;
+    if (clock < 0 && (clock & 4)) { /* ~tid, then three bits of which kind */
+        int tid = ~(clock >> 3);
+        if (!(thread = tid ? thread_find(tid) : current)) return -EINVAL;
+    }
+    cpu_time_is_read = true;
+    clock_now();
+    *ns = cpu_time(thread);
+    return 0;
+}
 
 long sys_clock_gettime(int clock, uint64_t to) {
     if (!clock_is_known(clock)) return -EINVAL;
-    uint64_t ns = clock_is_absolute(clock) ? clock_now() : clock_since_boot();
+    uint64_t ns;
+    bool is_cpu = clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID;
+    long error = is_cpu ? cpu_time_of(clock, &ns) : 0;
+    if (error) return error;
+    if (!is_cpu) ns = clock_is_absolute(clock) ? clock_now() : clock_since_boot();
     struct timespec value = {(long)(ns / NS_PER_SECOND), (long)(ns % NS_PER_SECOND)};
     return copy_out(to, &value, sizeof value);
 }
@@ -65,7 +86,7 @@ long sys_time(uint64_t to) {
 
 long sys_times(uint64_t to) {
     long ticks = (long)(clock_since_boot() / (NS_PER_SECOND / TICKS_PER_SECOND));
-    struct tms value = {.tms_utime = ticks};
+    struct tms value = {.tms_utime = (long)(cpu_time(NULL) / (NS_PER_SECOND / TICKS_PER_SECOND))};
     return to && copy_out(to, &value, sizeof value) ? -EFAULT : ticks;
 }
 

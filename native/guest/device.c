@@ -70,7 +70,7 @@ void devices_start(void) {
     make(proc, "version", S_IFREG | 0444, 0, PROC_VERSION);
     make(proc, "mounts", S_IFREG | 0444, 0, PROC_MOUNTS);
     make_link(proc, "self", "1");
-    struct inode *self = make(proc, "1", S_IFDIR | 0555, 0, PROC_NONE);
+    struct inode *self = make(proc, "1", S_IFDIR | 0555, 0, PROC_PROCESS);
     make(self, "maps", S_IFREG | 0444, 0, PROC_MAPS);
     make(self, "stat", S_IFREG | 0444, 0, PROC_SELF_STAT);
     make(self, "status", S_IFREG | 0444, 0, PROC_STATUS);

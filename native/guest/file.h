@@ -39,7 +39,8 @@ enum proc_kind {
     PROC_VERSION,
     PROC_LOADAVG,
     PROC_EXE,
-    PROC_FDS
+    PROC_FDS,
+    PROC_PROCESS
 };
 
 struct entry { /* a name in a directory, in order of creation */

@@ -176,6 +176,7 @@ bool network_stalled(void); /* much waits to be sent: an exchange is due */
 uint64_t clock_now(void);       /* CLOCK_REALTIME; a step later at every reading */
 uint64_t clock_now_still(void); /* without the step, for the kernel's own stamps */
 uint64_t clock_since_boot(void);
+extern bool cpu_time_is_read;
 void clock_exchanged(bool with_time);
 bool clock_is_known(int clock);
 bool clock_is_absolute(int clock);

@@ -13,9 +13,16 @@ long sys_eperm(void) { return -EPERM; }
 long sys_enosys(void) { return -ENOSYS; } /* known to be missing, by every C library too: not counted */
 long sys_wait4(void) { return -ECHILD; }
 
-long sys_uname(uint64_t to) {
-    static const struct new_utsname name = {"Linux", "lockstep", "6.1.0", "#1 Lockstep", "x86_64", "(none)"};
-    return copy_out(to, &name, sizeof name);
+static struct new_utsname name = {"Linux", "lockstep", "6.1.0", "#1 Lockstep", "x86_64", "(none)"};
+
+long sys_uname(uint64_t to) { return copy_out(to, &name, sizeof name); }
+
+long sys_sethostname(uint64_t from, int bytes) {
+    char given[sizeof name.nodename] = {0};
+    if (bytes < 0 || bytes >= (int)sizeof given) return -EINVAL;
+    if (copy_in(given, from, (size_t)bytes)) return -EFAULT;
+    memcpy(name.nodename, given, sizeof given);
+    return 0;
 }
 
 long sys_sysinfo(uint64_t to) {
@@ -72,8 +79,8 @@ long sys_setrlimit(unsigned which, uint64_t from) { return sys_prlimit64(0, whic
 
 long sys_getrusage(int who, uint64_t to) {
     struct rusage usage = {0};
-    uint64_t ns = clock_since_boot();
-    (void)who;
+    clock_now();
+    uint64_t ns = who == RUSAGE_CHILDREN ? 0 : cpu_time(who == RUSAGE_THREAD ? current : NULL);
     usage.ru_utime.tv_sec = (long)(ns / NS_PER_SECOND);
     usage.ru_utime.tv_usec = (long)(ns % NS_PER_SECOND / 1000);
     usage.ru_maxrss = (long)((boot->ram_bytes / PAGE - pages_left()) * 4);

@@ -12,8 +12,8 @@
 static struct thread *first, *last; /* the run queue, without the running thread */
 static struct thread *corpse;       /* ended, but its stack was in use until now */
 static uint32_t calls;
-static uint64_t turn_start;
-static int listeners; /* threads that input may wake */
+static uint64_t turn_start, turns_ns; /* turns_ns: of all turns before this one */
+static int listeners;                 /* threads that input may wake */
 
 void thread_enqueue(struct thread *thread) {
     thread->state = THREAD_RUNNABLE;
@@ -106,8 +106,23 @@ static void check_deadlock(void) {
 }
 
 /* ---- choosing ----------------------------------------------------------------------------- */
+/* The first turn begins with the machine. */
+static uint64_t turn_ns(void) { return clock_now_still() - max_u64(turn_start, port->boot_time_ns); }
+
+static void end_turn(void) {
+    if (cpu_time_is_read && !first) exchange(LS_EX_TIME, NEVER, false); /* what was computed is no waiting */
+    current->turns_ns += turn_ns();
+    turns_ns += turn_ns();
+}
+
+uint64_t cpu_time(const struct thread *thread) {
+    uint64_t before = thread ? thread->turns_ns : turns_ns;
+    return before + (!thread || thread == current ? turn_ns() : 0);
+}
+
 /* The current thread is in the run queue, waits, or has ended. */
 static void schedule(void) {
+    end_turn();
     while (!first) {
         check_deadlock();
         exchange(LS_EX_WAIT, NEVER, false);

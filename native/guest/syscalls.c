@@ -28,7 +28,8 @@ typedef long (*call)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)
     X(get_robust_list) X(membarrier) X(timer_create) X(timer_settime) X(timer_gettime)                   \
     X(timer_getoverrun) X(timer_delete) X(epoll_create) X(epoll_create1) X(epoll_ctl) X(epoll_wait)      \
     X(epoll_pwait) X(epoll_pwait2) X(eventfd) X(eventfd2) X(timerfd_create) X(timerfd_settime)           \
-    X(timerfd_gettime) X(signalfd) X(signalfd4) X(rt_sigqueueinfo) X(rt_tgsigqueueinfo)
+    X(timerfd_gettime) X(signalfd) X(signalfd4) X(rt_sigqueueinfo) X(rt_tgsigqueueinfo)           \
+    X(pidfd_send_signal) X(sethostname)
 
 /* Calls answered by another call's function. */
 #define SHARED(X)                                                                                      \
@@ -41,6 +42,7 @@ typedef long (*call)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)
     X(sched_setaffinity, zero) X(sched_getscheduler, zero) X(sched_setscheduler, zero) X(sched_setparam, zero) X(sched_get_priority_max, zero) \
     X(sched_get_priority_min, zero)                 \
     X(waitid, wait4) X(syncfs, fsync) X(readahead, fsync) X(chroot, eperm) X(mount, eperm) X(umount2, eperm)  \
+    X(clock_settime, eperm) X(settimeofday, eperm)  \
     X(rseq, enosys)
 
 #define DECLARE(name) long sys_##name();

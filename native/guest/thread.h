@@ -67,6 +67,7 @@ struct thread {
     uint8_t *vectors; /* XSAVE image while another thread runs */
     uint64_t clear_tid, robust_list;
     struct alarm alarm; /* of thread_sleep */
+    uint64_t turns_ns;  /* CPU time */
     const char *waits_for;
     uint64_t waits_at;
     struct pending pending;
@@ -92,8 +93,9 @@ long thread_sleep(uint64_t deadline, const char *what, bool outside);
 void thread_wake(struct thread *thread);
 void thread_enqueue(struct thread *thread);
 void thread_yield(void);
-void thread_interrupted(void); /* the monitor asked for another thread */
-void thread_after_call(void);  /* gives way when its turn is over */
+void thread_interrupted(void);                  /* the monitor asked for another thread */
+void thread_after_call(void);                   /* gives way when its turn is over */
+uint64_t cpu_time(const struct thread *thread); /* ns; NULL: of all, those that ended too */
 _Noreturn void thread_leave(void);
 void threads_start(void);
 

@@ -208,6 +208,29 @@ TEST(net_socket_datagrams_wait_within_the_receive_buffer) {
   CHECK(there >= 5 && there < 10);
 }
 
+TEST(net_socket_datagrams_are_long_over_the_loopback) {
+  NetStack stack("alone", net_config_of(0, 1));
+  stack.enter();
+  int64_t before = world_pages;
+  struct socket *server = bound(stack, SOCK_DGRAM, 53), *client = opened(stack, AF_INET, SOCK_DGRAM);
+  const endpoint there{0x7f000001, 53};
+  std::string text(65507, 'x'), got(70000, 0);
+  for (size_t i = 0; i < text.size(); i++) text[i] = static_cast<char>(i * 7);
+  for (size_t bytes : {3072u, 3073u, 3940u, 3941u, 65507u}) {
+    CHECK(send_to(client, text.substr(0, bytes), there) == static_cast<long>(bytes));
+    endpoint from{};
+    CHECK(socket_receive(server, got.data(), got.size(), 0, &from) == static_cast<long>(bytes));
+    CHECK(from.ip == 0x7f000001 && got.compare(0, bytes, text, 0, bytes) == 0);
+  }
+  CHECK(send_to(client, text + "x", there) == -EMSGSIZE);
+  CHECK(send_to(client, text, there) == 65507);  // not read: freed with its socket
+  socket_close(server);
+  CHECK(socket_connect(client, there) == 0 && send_to(client, text, there) == 65507);
+  CHECK(send_to(client, text, there) == -ECONNREFUSED);
+  socket_close(client);
+  CHECK(world_pages == before);
+}
+
 TEST(net_socket_unix_streams_carry_and_end) {
   NetStack stack("alone", net_config_of(0, 1));
   struct socket* listener = opened(stack, AF_UNIX, SOCK_STREAM);

@@ -59,6 +59,7 @@ export async function onHost(module: string, tests: string, scratch: string): Pr
     '-i',
     '-C',
     '/',
+    '--default-signal', // a shell's background jobs ignore SIGINT
     ...variables,
     'PYTHONDONTWRITEBYTECODE=1',
     ...argvOf(module, report),

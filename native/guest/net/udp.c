@@ -1,29 +1,77 @@
-/* UDP (RFC 768): datagrams in a bounded queue per socket. */
+/*
+ * UDP (RFC 768): datagrams in a bounded queue per socket. Over the loopback they may be as long as on
+ * Linux; those that no packet there holds skip IP.
+ */
 #include "stack.h"
 #include <linux/errno.h>
 #include <linux/poll.h>
 
 #define MSG_PEEK 0x2
 #define MSG_TRUNC 0x20
+#define LONGEST (65535u - IP_HEADER - sizeof(struct udp_header))
+#define SHORT 3072u /* longer ones lie in pages: objects above a page need pages side by side */
 
 struct datagram {
     struct datagram *next;
     struct endpoint from;
     size_t bytes;
-    uint8_t data[];
+    struct buffer pages;
+    uint8_t data[]; /* of a short one */
 };
+
+static size_t object_bytes(size_t bytes) { return sizeof(struct datagram) + (bytes <= SHORT ? bytes : 0); }
+
+static void free_datagram(struct datagram *d) {
+    buffer_free(&d->pages);
+    object_free(d, object_bytes(d->bytes));
+}
+
+static struct datagram *new_datagram(const uint8_t *from, size_t bytes) {
+    struct datagram *d = object_alloc(object_bytes(bytes));
+    if (!d) return NULL;
+    d->bytes = bytes;
+    if (bytes <= SHORT) {
+        memcpy(d->data, from, bytes);
+        return d;
+    }
+    if (buffer_put(&d->pages, 0, from, bytes) == bytes) return d;
+    free_datagram(d);
+    return NULL;
+}
 
 static void take_off(struct socket *s) {
     struct datagram *d = s->first;
     if (!(s->first = d->next)) s->last = &s->first;
     s->queued -= (uint32_t)(sizeof *d + d->bytes);
-    object_free(d, sizeof *d + d->bytes);
+    free_datagram(d);
 }
 
 static bool matches(const struct socket *s, struct endpoint to, struct endpoint from) {
     if (s->local.portno != to.portno || (s->local.ip && s->local.ip != to.ip && !ip_is_broadcast(to.ip)))
         return false;
     return !s->remote.portno || (s->remote.portno == from.portno && s->remote.ip == from.ip);
+}
+
+static struct socket *receiver(struct endpoint to, struct endpoint from) {
+    struct socket *s = NULL;
+    for (struct socket *each = net->udp_bound; each; each = each->next)
+        if (matches(each, to, from) && (!s || each->remote.portno > s->remote.portno)) s = each;
+    return s;
+}
+
+static void deliver(struct socket *s, struct endpoint from, const uint8_t *bytes, size_t length) {
+    struct datagram *d = NULL;
+    if (s->queued + sizeof *d + length <= s->options.receive_bytes && !s->shut_receive)
+        d = new_datagram(bytes, length);
+    if (!d) {
+        net->counters.dropped++;
+        return;
+    }
+    d->from = from;
+    *s->last = d;
+    s->last = &d->next;
+    s->queued += (uint32_t)(sizeof *d + length);
+    net_socket_changed(s);
 }
 
 void udp_input(const struct ip_header *ip, const uint8_t *bytes, size_t length) {
@@ -38,29 +86,13 @@ void udp_input(const struct ip_header *ip, const uint8_t *bytes, size_t length) 
         return;
     }
     if (from.portno == 67 && to.portno == 68) dhcp_input(bytes + sizeof *header, whole - sizeof *header);
-    struct socket *s = NULL;
-    for (struct socket *each = net->udp_bound; each; each = each->next)
-        if (matches(each, to, from) && (!s || each->remote.portno > s->remote.portno)) s = each;
-    if (!s) {
+    struct socket *s = receiver(to, from);
+    if (s) {
+        deliver(s, from, bytes + sizeof *header, whole - sizeof *header);
+    } else if (!ip_is_broadcast(to.ip)) {
         size_t header_bytes = (size_t)(bytes - (const uint8_t *)ip);
-        if (!ip_is_broadcast(to.ip)) icmp_unreachable_port(ip, header_bytes + length);
-        return;
+        icmp_unreachable_port(ip, header_bytes + length);
     }
-    whole -= sizeof *header;
-    struct datagram *d = NULL;
-    if (s->queued + sizeof *d + whole <= s->options.receive_bytes && !s->shut_receive)
-        d = object_alloc(sizeof *d + whole);
-    if (!d) {
-        net->counters.dropped++;
-        return;
-    }
-    d->from = from;
-    d->bytes = whole;
-    memcpy(d->data, bytes + sizeof *header, whole);
-    *s->last = d;
-    s->last = &d->next;
-    s->queued += (uint32_t)(sizeof *d + whole);
-    net_socket_changed(s);
 }
 
 void udp_refused(struct endpoint from, struct endpoint to) {
@@ -102,10 +134,20 @@ static long udp_send(struct socket *s, const void *from, size_t bytes, int flags
     if (ip_is_broadcast(there.ip) && !s->options.broadcast) return -EACCES;
     uint32_t source = s->local.ip ? s->local.ip : ip_source_for(there.ip);
     if (!source) return -ENETUNREACH;
-    if (bytes + IP_HEADER + sizeof(struct udp_header) > ip_mtu(there.ip)) return -EMSGSIZE;
+    bool is_long = bytes + IP_HEADER + sizeof(struct udp_header) > ip_mtu(there.ip);
+    if (is_long && (bytes > LONGEST || !ip_is_local(there.ip))) return -EMSGSIZE;
     if (!s->bound) {
         long error = socket_bind_any(s, &net->udp_bound, (struct endpoint){0, 0});
         if (error) return error;
+    }
+    if (is_long) {
+        struct endpoint here = {source, s->local.portno};
+        struct socket *other = receiver(there, here);
+        if (other)
+            deliver(other, here, from, bytes);
+        else
+            udp_refused(here, there);
+        return (long)bytes;
     }
     uint8_t *room = ip_begin(there.ip);
     if (!room) return (long)bytes; /* as lost as on any other link that is full */
@@ -124,7 +166,11 @@ static long udp_receive(struct socket *s, void *to, size_t bytes, int flags, str
     if (s->error) return -socket_take_error(s);
     if (!d) return s->shut_receive ? 0 : -EAGAIN;
     long whole = (long)d->bytes;
-    memcpy(to, d->data, min_u64(bytes, d->bytes));
+    size_t taken = min_u64(bytes, d->bytes);
+    if (d->bytes <= SHORT)
+        memcpy(to, d->data, taken);
+    else
+        buffer_get(&d->pages, 0, to, taken);
     if (from) *from = d->from;
     if (!(flags & MSG_PEEK)) take_off(s);
     return whole;
