@@ -1,6 +1,7 @@
 #include "replay/replayer.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "memory/digest.h"
 
