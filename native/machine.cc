@@ -226,7 +226,7 @@ void Machine::run() {
     auto replayer = std::make_unique<Replayer>(Replayer::Parts{
         run_loop_->progression(), source, log_source_ != nullptr, *outputs_, control_, *memory_, pair_.get(),
         config_.stop_at_event, image_.header.mode == static_cast<uint32_t>(StartMode::kProgram),
-        config_.live_after_stop});
+        config_.live_after_stop, [this] { return run_loop_->computes_since_us(); }});
     std::lock_guard lock(parts_mutex_);
     replayer_ = std::move(replayer);
     driver = replayer_.get();

@@ -1,7 +1,6 @@
 #include "replay/replayer.h"
 
 #include <cstdio>
-#include <utility>
 
 #include "memory/digest.h"
 
@@ -83,14 +82,8 @@ void Replayer::run_past_log() {
   if (parts_.has_exchange) {
     const uint64_t from_us = parts_.at.time_us - monotonic_us();
     watchdog_ = std::make_unique<Watchdog>(
-        parts_.memory,
-        [&at = parts_.at, seen = UINT64_MAX, since_us = uint64_t{0}]() mutable {
-          // Here nothing is waited for: between two accesses it computes.
-          const uint64_t accesses = __atomic_load_n(&at.accesses_total, __ATOMIC_RELAXED);
-          if (std::exchange(seen, accesses) != accesses) since_us = monotonic_us();
-          return since_us;
-        },
-        [from_us] { return from_us + monotonic_us(); }, [&control = parts_.control] { control.stop(); });
+        parts_.memory, parts_.computes_since_us, [from_us] { return from_us + monotonic_us(); },
+        [&control = parts_.control] { control.stop(); });
   }
   patience_ = std::jthread([&control = parts_.control](std::stop_token over) {
     std::mutex mutex;

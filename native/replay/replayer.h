@@ -33,6 +33,7 @@ class Replayer : public Driver {
     uint64_t stop_at_event = 0;
     bool has_exchange = false;     // the guest kernel runs in the machine
     bool live_after_stop = false;  // leave the log there: what is asked of the guest then, it answers
+    std::function<uint64_t()> computes_since_us;  // as the Watchdog wants it
   };
   explicit Replayer(Parts parts) : parts_(std::move(parts)) {}
 
