@@ -54,6 +54,7 @@
       'native/memory/dirty_tracker.cc',
       'native/memory/guest_memory.cc',
       'native/memory/stream_hash.cc',
+      'native/net/nic.cc',
       'native/net/tap.cc',
       'native/net/unix_nic.cc',
       'native/replay/control.cc',
