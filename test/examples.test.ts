@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import test from 'ava';
-import { redisServer } from '../bench/lib/redis-loads.js';
 import { command, root, scratch } from './helpers/command.js';
+import { redisServer } from './helpers/redis-server.js';
 
 /** With arguments: in a network namespace of its own. */
 async function example(
@@ -50,14 +50,6 @@ test.serial('spawn-pair.ts', async (t) => {
   t.true(lines.includes('the shadow is live, generation 2'));
   t.true(lines.some((line) => /^nobody answered for [\d.]+ ms$/.test(line)));
   t.is(lines.at(-1), '20 lines, 20 answers, exit status 0');
-});
-
-test.serial('record-redis.ts', async (t) => {
-  const { status, lines, stderr } = await example('record-redis.ts', redisServer(scratch(t))[0] as string);
-  t.is(status, 0, stderr);
-  t.deepEqual(lines.slice(0, 4), ['PING: +PONG', 'SET answer 42: +OK', 'INCR answer: :43', 'GET answer: $2']);
-  t.regex(lines[4] as string, /^recorded: exit status 0, [1-9]\d* frames in, [1-9]\d* out$/);
-  t.regex(lines[5] as string, /^replayed: \d+ digests equal$/);
 });
 
 test.serial('unplug-redis.ts', async (t) => {

@@ -2,10 +2,10 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { redisServer } from '../bench/lib/redis-loads.js';
 import { command, printedRandom, root, scratch } from './helpers/command.js';
 import { patience, times } from './helpers/pace.js';
 import type { Random } from './helpers/random.js';
+import { redisServer } from './helpers/redis-server.js';
 import { replayKicked } from './helpers/replays.js';
 import type { UnplugJob, UnplugReport } from './helpers/unplug-child.js';
 

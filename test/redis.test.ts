@@ -1,18 +1,11 @@
 /** Debian's redis-server in a machine, Debian's clients on the host, in a network namespace of the test's own. */
-import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { Recording } from '../lib/index.js';
 import { command, lockstep, printedRandom, root, scratch } from './helpers/command.js';
 import { times } from './helpers/pace.js';
+import { redisServer } from './helpers/redis-server.js';
 import { replayKicked } from './helpers/replays.js';
-
-/** The server is one file with redis-check-rdb, which comes without a service that would be started. */
-function server(directory: string): string {
-  const path = join(directory, 'redis-server');
-  symlinkSync('/usr/bin/redis-check-rdb', path);
-  return path;
-}
 
 const inNamespace = (script: string, ...args: string[]) =>
   command(['unshare', '--net', 'sh', '-c', script, 'sh', ...args], { cwd: root });
@@ -42,7 +35,7 @@ test.serial(
       process.execPath,
       lockstep,
       log,
-      server(here),
+      redisServer(here)[0] as string,
       join(here, 'out'),
     );
     const lines = recorded.stdout.toString().trimEnd().split('\n');
@@ -64,7 +57,7 @@ test.serial('examples/record-redis.ts', async (t) => {
     'exec "$1" "$2" "$3"',
     tsx,
     join(root, 'examples/record-redis.ts'),
-    server(scratch(t)),
+    redisServer(scratch(t))[0] as string,
   );
   t.is(status, 0, stderr.toString());
   const lines = stdout.toString().trimEnd().split('\n');

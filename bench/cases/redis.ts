@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { BadCable, NEAR } from '../../test/helpers/bad-cable.js';
+import { redisServer } from '../../test/helpers/redis-server.js';
 import type { Case, Row } from '../lib/case.js';
 import { inTurn, ratios, summarise, within } from '../lib/measure.js';
-import { benchmark, type Load, redisServer, type Speed } from '../lib/redis-loads.js';
+import { benchmark, type Load, type Speed } from '../lib/redis-loads.js';
 import type { RedisJob, RedisOutcome } from '../lib/redis-machine.js';
 
 const MACHINE = fileURLToPath(new URL('../lib/redis-machine.ts', import.meta.url));

@@ -1,7 +1,5 @@
 /** redis-benchmark, as Debian ships it, and what it says. */
 import { execFile } from 'node:child_process';
-import { mkdirSync, symlinkSync } from 'node:fs';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 export interface Load {
@@ -17,14 +15,6 @@ export interface Speed {
 }
 
 const COMMANDS = ['SET', 'GET'] as const;
-
-/** Debian's server under its own name. It is one file with redis-check-rdb, whose package starts no service. */
-export function redisServer(directory: string): string[] {
-  const path = join(directory, 'redis', 'redis-server');
-  mkdirSync(join(directory, 'redis'), { recursive: true });
-  symlinkSync('/usr/bin/redis-check-rdb', path);
-  return [path, '--save', '', '--appendonly', 'no', '--protected-mode', 'no'];
-}
 
 /** @param inside what puts a command line into the client's network namespace, where it is not this process's. */
 export async function benchmark(

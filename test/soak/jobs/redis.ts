@@ -1,11 +1,11 @@
 // redis-server under 50 clients for a minute, kicked at random; then relived ten times, kicked at random too.
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { redisServer } from '../../../bench/lib/redis-loads.js';
 import { Recording } from '../../../lib/index.js';
 import { command, root } from '../../helpers/command.js';
 import { Random } from '../../helpers/random.js';
 import type { RedisRecording } from '../../helpers/redis-child.js';
+import { redisServer } from '../../helpers/redis-server.js';
 import { replayKicked } from '../../helpers/replays.js';
 import type { SoakContext, SoakResult } from '../job.js';
 
