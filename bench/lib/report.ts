@@ -30,7 +30,7 @@ function cells(row: Row): string[] {
     skipped ?? (ours ? quantity(ours) : ''),
     peer ? quantity(peer) : '',
     ratio === undefined ? '' : spread(ratio, (value) => value.toFixed(3)),
-    limit === undefined ? '' : `<= ${limit}${unit}`,
+    limit === undefined ? '' : `<= ${Number(limit.toPrecision(4))}${unit}`,
     verdict(row),
   ];
 }
