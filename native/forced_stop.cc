@@ -45,7 +45,7 @@ void RunLoop::force_stop() {
   parts_.vcpu.complete_access();
   VcpuState state = parts_.vcpu.state();
   // Half delivered events, or a few instructions of CPL 0: the watchdog will try again.
-  if (!KvmVcpu::can_interrupt(state)) return;
+  if (!parts_.vcpu.can_interrupt(state, parts_.memory)) return;
   if (parts_.make_digests && parts_.dirty) {
     parts_.dirty->harvest();
     std::vector<Checkpoint> parts(1, head);

@@ -301,10 +301,17 @@ void Machine::stop_pair() {
 void Machine::kick_at_random() {
   std::mt19937_64 random(config_.kick_seed);
   std::exponential_distribution<double> gap(config_.kicks_per_second);
+  // Forgetting costs most of a millisecond, and as much again until the pages are found again.
+  constexpr uint64_t kForgetGapUs = 20'000;
+  uint64_t forgot_us = monotonic_us();
   while (!ended_ && !control_.stopping()) {
     double seconds = std::min(gap(random), 0.1);
     timespec pause{0, static_cast<long>(seconds * 1e9)};
     nanosleep(&pause, nullptr);
+    if (monotonic_us() - forgot_us >= kForgetGapUs) {
+      run_loop_->forget_page_tables();
+      forgot_us = monotonic_us();
+    }
     vcpu_->kick();
   }
 }

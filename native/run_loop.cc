@@ -81,6 +81,7 @@ void RunLoop::handle(const Exit& exit) {
     return access({Space::kMmio, mmio->address, mmio->size, mmio->write, 0}, mmio->data, true);
   if (std::holds_alternative<InterruptedExit>(exit)) {
     counts_.kicks++;
+    if (forget_page_tables_.exchange(false)) parts_.vm.flush_page_tables();
     force_stop();
   } else if (std::holds_alternative<DirtyRingFullExit>(exit)) {
     parts_.dirty->harvest();

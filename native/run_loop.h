@@ -61,6 +61,9 @@ class RunLoop : public Sink {
   // served.
   uint64_t computes_since_us() const { return computes_since_us_.load(std::memory_order_relaxed); }
   void stop_digests() { parts_.make_digests = false; }
+  // Test aid, any thread: at the next kick KVM loses its copies of the guest's page tables, as it may at any
+  // time when its host is short of memory.
+  void forget_page_tables() { forget_page_tables_ = true; }
   void set_dirty(DirtyTracker* dirty);
   void observe(AccessObserver observer) { observer_ = std::move(observer); }
 
@@ -100,6 +103,7 @@ class RunLoop : public Sink {
   std::optional<Result> result_;
   bool entered_ = false;  // an event was applied at this position
   std::atomic<uint64_t> computes_since_us_{0};
+  std::atomic<bool> forget_page_tables_{false};
   bool at_position_ = false;  // the guest made an access since it was last entered
   bool closing_ = false;      // it was the last one
   bool stopped_ = false;

@@ -11,6 +11,7 @@
 
 #include "kvm/exit.h"
 #include "kvm/vm.h"
+#include "memory/guest_memory.h"
 
 namespace lockstep {
 
@@ -58,9 +59,9 @@ class KvmVcpu {
   }
   bool interrupt_flag() const { return run_->if_flag; }
   void inject(uint8_t vector);
-  // The guest stands between two instructions with nothing half delivered: as of `state`, an interrupt may
-  // enter.
-  static bool can_interrupt(const VcpuState& state);
+  // The guest stands between two instructions with nothing half delivered: as of `state`, which is this
+  // vCPU's, an interrupt may enter.
+  bool can_interrupt(const VcpuState& state, const GuestMemory& memory) const;
 
   VcpuState state() const;
   void set_state(const VcpuState& state);
@@ -73,6 +74,7 @@ class KvmVcpu {
   kvm_dirty_gfn* map_dirty_ring(uint32_t entries) const;
 
  private:
+  bool stands_behind_int3(const VcpuState& state, const GuestMemory& memory) const;
   Fd fd_;
   kvm_run* run_ = nullptr;
   size_t run_bytes_ = 0;

@@ -50,12 +50,23 @@ VcpuState decode_vcpu_state(std::span<const uint8_t> bytes) {
   return state;
 }
 
-bool KvmVcpu::can_interrupt(const VcpuState& state) {
+// KVM_GET_VCPU_EVENTS leaves a #BP out that is still to be delivered: as long as RIP stands at the INT3, it comes
+// again by itself. Some back ends (pvm) have moved RIP by then, and the exception would be lost.
+bool KvmVcpu::stands_behind_int3(const VcpuState& state, const GuestMemory& memory) const {
+  constexpr uint8_t kInt3 = 0xcc;
+  kvm_translation at{};
+  at.linear_address = state.regs.rip - 1;
+  kvm_ioctl(fd(), KVM_TRANSLATE, &at, "KVM_TRANSLATE");
+  uint8_t byte;
+  return at.valid && memory.load(at.physical_address, &byte) && byte == kInt3;
+}
+
+bool KvmVcpu::can_interrupt(const VcpuState& state, const GuestMemory& memory) const {
   constexpr uint64_t kInterruptFlag = 1 << 9;
   const kvm_vcpu_events& events = state.events;
   return (state.regs.rflags & kInterruptFlag) && !events.exception.injected && !events.exception.pending &&
          !events.interrupt.injected && !events.interrupt.shadow && !events.nmi.injected &&
-         !events.nmi.pending;
+         !events.nmi.pending && !stands_behind_int3(state, memory);
 }
 
 }  // namespace lockstep
