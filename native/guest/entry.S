@@ -15,6 +15,12 @@
     pop %rbp; pop %rdi; pop %rsi; pop %rdx; pop %rcx; pop %rbx; pop %rax
 .endm
 
+/* RF in the flags that the CPU pushed tells whether KVM had to find the instruction's page before it ran:
+ * the host's affair, which would otherwise stay in memory. */
+.macro FORGET_RESUME_FLAG frame
+    andl $0xfffeffff, 40(\frame)
+.endm
+
 .text
 /* ---- boot ------------------------------------------------------------------------- */
 .globl kernel_entry
@@ -69,6 +75,7 @@ syscall_entry:
 fault_entry:
     mov %rax, fault_rax(%rip)
     movabs $fault_frame, %rsp
+    FORGET_RESUME_FLAG %rsp
     mov 24(%rsp), %rax              /* interrupted RIP: inside the kernel? */
     sub text_start(%rip), %rax
     cmp text_bytes(%rip), %rax
@@ -118,6 +125,8 @@ service:
     mov %rsi, %rdi
     int3
 .Lservice_done:
+    movabs $fault_frame, %rax
+    FORGET_RESUME_FLAG %rax
     ret
 
 /* ---- CPL 0 from here on ---------------------------------------------------------------- */
