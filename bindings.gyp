@@ -83,6 +83,7 @@
     # The kernel that runs inside the machine: freestanding, no host headers, no libc.
     'guest_sources': [
       'native/guest/entry.S',
+      'native/guest/vdso.S',
       'native/guest/alarm.c',
       'native/guest/clock.c',
       'native/guest/console.c',

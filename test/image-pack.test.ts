@@ -21,7 +21,7 @@ import { packProgram } from '../lib/image/program-image.js';
 import { makeElf, makeKernel, makeProgram } from './image-fixtures.js';
 
 const kernel = makeKernel();
-const ABI = new URL('../native/guest/abi.h', import.meta.url).pathname;
+const ABI = ['abi.h', 'vdso.h'].map((name) => new URL(`../native/guest/${name}`, import.meta.url).pathname);
 
 function scratch(t: ExecutionContext): string {
   const directory = mkdtempSync(path.join(tmpdir(), 'lockstep-'));
@@ -46,7 +46,7 @@ function segmentAt(image: Uint8Array, gpa: number): Buffer {
 }
 
 test('the constants are those of abi.h', (t) => {
-  const text = readFileSync(ABI, 'utf8');
+  const text = ABI.map((file) => readFileSync(file, 'utf8')).join('\n');
   const constants = Object.entries(ports);
   t.true(constants.length >= 13);
   for (const [name, value] of constants) {
@@ -58,7 +58,7 @@ test('the constants are those of abi.h', (t) => {
 test('the boot block has the layout of abi.h', async (t) => {
   const directory = scratch(t);
   const fields = ['archive_gpa', 'archive_bytes', 'free_gpa', 'strings_gpa', 'argc', 'envc'];
-  const source = `#include "${ABI}"\n#include <stddef.h>\n#include <stdio.h>\nint main(void) { printf("${'%zu '.repeat(7)}", ${fields
+  const source = `#include "${ABI[0]}"\n#include <stddef.h>\n#include <stdio.h>\nint main(void) { printf("${'%zu '.repeat(7)}", ${fields
     .map((field) => `offsetof(struct ls_boot, ${field})`)
     .join(', ')}, sizeof(struct ls_boot)); }`;
   writeFileSync(path.join(directory, 'a.c'), source);

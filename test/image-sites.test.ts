@@ -51,7 +51,7 @@ for (const file of PROGRAMS) {
   test(`${file}: only the sites change, each to an OUT of the same length`, (t) => {
     const bytes = readFileSync(file);
     const { replaced } = findSites(parseElf(bytes, file));
-    const patched = applyPatches(bytes, replaced);
+    const patched = applyPatches(bytes, { replaced, calls: [] });
     t.is(patched.length, bytes.length);
     const changed = new Set<number>();
     for (let i = 0; i < bytes.length; i++) if (bytes[i] !== patched[i]) changed.add(i);
@@ -72,7 +72,7 @@ test('a patched program has nothing left for objdump to find', (t) => {
   t.teardown(() => rmSync(directory, { recursive: true }));
   const copy = path.join(directory, 'busybox');
   const bytes = readFileSync('/bin/busybox');
-  writeFileSync(copy, applyPatches(bytes, findSites(parseElf(bytes, copy)).replaced));
+  writeFileSync(copy, applyPatches(bytes, findSites(parseElf(bytes, copy))));
   const lines = objdump(copy);
   t.is(lines.filter(({ instruction }) => SOUGHT.test(instruction)).length, 0);
   t.is(lines.filter(({ instruction }) => /^out\s+%al,\$0xc0/.test(instruction)).length, 29);
@@ -132,7 +132,7 @@ test('every encoding has its port and length', (t) => {
     const bytes = makeProgram([...code, 0xc3]);
     const { replaced } = findSites(parseElf(bytes, name));
     t.deepEqual(replaced.map(describeSite), [name]);
-    const patched = applyPatches(bytes, replaced);
+    const patched = applyPatches(bytes, { replaced, calls: [] });
     t.deepEqual([...patched.subarray(120)], [0xe6, port, ...code.slice(2).map(() => 0x90), 0xc3], name);
   }
 });

@@ -52,6 +52,7 @@ function describeProgram(manifest: ProgramManifest, withTree: boolean): string[]
     ...(withTree ? tree(manifest.files) : []),
     ...manifest.missing.map(({ library, neededBy }) => `missing      ${library}, which ${neededBy} needs`),
     `instructions ${sites.replaced.length} replaced, ${sites.left.length} left, ${sites.watch.length} to watch`,
+    ...sites.calls.map(({ file, count }) => `  calls    ${file}: ${count} system calls stay in the guest`),
     ...sitesOf('replaced', sites.replaced),
     ...sitesOf('left    ', sites.left),
     ...sitesOf('watch   ', sites.watch),

@@ -108,6 +108,36 @@ export class CodeDecoder {
     return Number(this.#instruction.nearBranchTarget);
   }
 
+  /** Whether it is a SYSCALL, whose flow is a call's. */
+  get isSystemCall(): boolean {
+    return this.#code === this.#iced.Code.Syscall;
+  }
+
+  /** Whether it goes on at a place that it does not name. */
+  get jumpsBlindly(): boolean {
+    return this.#instruction.flowControl === this.#iced.FlowControl.IndirectBranch;
+  }
+
+  /**
+   * What the last instruction does with the stack: `below` when an operand lies below RSP, `copied` when RSP's value
+   * gets into another register or into memory.
+   */
+  get stackUse(): 'below' | 'copied' | undefined {
+    const { Code, OpKind, Register } = this.#iced;
+    const i = this.#instruction;
+    const isStack = (register: number) =>
+      register === Register.RSP || register === Register.ESP || register === Register.SP;
+    for (let operand = 0; operand < i.opCount; operand++) {
+      const kind = i.opKind(operand);
+      if (kind === OpKind.Register && operand > 0 && isStack(i.opRegister(operand))) return 'copied';
+      if (kind !== OpKind.Memory || !isStack(i.memoryBase)) continue;
+      if (this.#code === Code.Lea_r64_m || this.#code === Code.Lea_r32_m)
+        return isStack(i.op0Register) ? undefined : 'copied';
+      if (BigInt.asIntN(64, i.memoryDisplacement) < 0n) return 'below';
+    }
+    return this.#code === Code.Push_r64 && isStack(i.op0Register) ? 'copied' : undefined;
+  }
+
   /** An address that the last instruction puts into RDI, or null: how _start names main. */
   get addressIntoRdi(): number | null {
     const { Code, Register } = this.#iced;

@@ -1,7 +1,7 @@
 /** What an image says about itself, for people and for divergence reports. Stands in the image as JSON. */
 
 /** Changes when the packer would make other bytes of the same input. */
-export const PACKER_VERSION = 2;
+export const PACKER_VERSION = 3;
 
 /** Addresses are the file's own virtual addresses, as `0x...`. */
 export interface ManifestSite {
@@ -43,6 +43,8 @@ export interface ManifestSites {
   left: ManifestLeftSite[];
   /** Instructions that can differ between hosts and are never replaced. */
   watch: ManifestSite[];
+  /** How many system calls of a file go through the vDSO, without leaving the guest. */
+  calls: { file: string; count: number }[];
 }
 
 /** A Linux program with its files and the guest kernel. */

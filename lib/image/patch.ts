@@ -1,4 +1,5 @@
-/** Replaces the sites of a program by an OUT to the monitor. */
+/** Replaces the sites of a program by an OUT to the monitor, and system calls by a CALL of the vDSO. */
+import { callOf } from './calls.js';
 import type { SiteName } from './decoder.js';
 import {
   LS_PORT_CPUID,
@@ -10,7 +11,7 @@ import {
   LS_PORT_RDTSC,
   LS_PORT_RDTSCP,
 } from './ports.js';
-import type { Site } from './sites.js';
+import type { Site, Sites } from './sites.js';
 
 const OUT_IMM8 = 0xe6;
 const NOP = 0x90;
@@ -39,8 +40,12 @@ export function replacementOf(site: Pick<Site, 'name' | 'length' | 'register'>):
 }
 
 /** A copy of the file with every site replaced; nothing else of it changes. */
-export function applyPatches(content: Uint8Array, sites: readonly Site[]): Uint8Array {
+export function applyPatches(
+  content: Uint8Array,
+  { replaced, calls }: Pick<Sites, 'replaced' | 'calls'>,
+): Uint8Array {
   const patched = Uint8Array.from(content);
-  for (const site of sites) patched.set(replacementOf(site), site.offset);
+  for (const site of replaced) patched.set(replacementOf(site), site.offset);
+  for (const call of calls) patched.set(callOf(call), call.offset);
   return patched;
 }

@@ -6,6 +6,9 @@ export const LS_GPA_KERNEL = 0x100000;
 export const LS_DIRECT_MAP = 0x7e0000000000;
 export const LS_BOOT_MAGIC = 0x31544f4f42534cn;
 
+export const LS_VDSO_CALLS = 452;
+export const LS_VDSO_TABLE = 0xe000;
+
 export const LS_PORT_RDRAND32 = 0x80;
 export const LS_PORT_RDRAND64 = 0x90;
 export const LS_PORT_RDSEED32 = 0xa0;

@@ -77,7 +77,7 @@ export async function packProgram(options: ProgramOptions): Promise<PackedProgra
 
   const found = await findProgram(name, options.searchPath);
   const { entries, missing } = await gather(found, { files, env, cwd, memoryMiB });
-  const sites: ManifestSites = { replaced: [], left: [], watch: [] };
+  const sites: ManifestSites = { replaced: [], left: [], watch: [], calls: [] };
   const choice = { patch: options.patch?.map(Number), leave: options.leave?.map(Number) };
   const mtimeSeconds = options.mtimeSeconds ?? DEFAULT_MTIME_SECONDS;
   for (const entry of redated(entries, mtimeSeconds)) {
@@ -130,7 +130,8 @@ function patchElf(entry: TreeEntry, choice: SiteOptions, sites: ManifestSites): 
     sites.left.push({ file, address: hex(address), instruction, reason });
   for (const { address, instruction } of found.watch)
     sites.watch.push({ file, address: hex(address), instruction });
-  return applyPatches(data, found.replaced);
+  if (found.calls.length > 0) sites.calls.push({ file, count: found.calls.length });
+  return applyPatches(data, found);
 }
 
 /** Archive, strings and boot block; what lies where is told to the kernel in the boot block (guest/abi.h). */

@@ -4,10 +4,13 @@
  * a symbol or inside an .eh_frame function; every other look-alike is left and named.
  */
 import { LockstepError } from '../errors.js';
+import { branches, shortBranches } from './branches.js';
+import { type CallSite, findCalls } from './calls.js';
 import { CodeMap, type FoundSite } from './code-map.js';
 import { isReplaceable } from './decoder.js';
-import { type FunctionRange, functionRanges } from './eh-frame.js';
+import type { FunctionRange } from './eh-frame.js';
 import { type ElfFile, type ElfSegment, PF_X, PT_LOAD } from './elf.js';
+import { Functions } from './functions.js';
 import { findPatterns, type Pattern } from './patterns.js';
 
 /** An instruction to replace. Addresses are the file's own virtual addresses. */
@@ -40,6 +43,8 @@ export interface Sites {
   replaced: Site[];
   left: LeftSite[];
   watch: WatchedSite[];
+  /** System calls that go through the vDSO instead. */
+  calls: CallSite[];
 }
 
 /**
@@ -48,10 +53,14 @@ export interface Sites {
  */
 export function findSites(elf: ElfFile, options: SiteOptions = {}): Sites {
   const functions = new Functions(elf);
-  const result: Sites = { replaced: [], left: [], watch: [] };
+  const result: Sites = { replaced: [], left: [], watch: [], calls: [] };
   const unused = new Set([...(options.patch ?? []), ...(options.leave ?? [])]);
   for (const segment of elf.segments) {
     if (segment.type !== PT_LOAD || (segment.flags & PF_X) === 0) continue;
+    for (const call of findCalls(elf, segment, functions)) {
+      if (!options.leave?.includes(call.address)) result.calls.push(call);
+      else unused.delete(call.address);
+    }
     const patterns = findPatterns(elf.bytes, segment.offset, segment.offset + segment.fileBytes);
     if (patterns.length === 0) continue;
     const map = new CodeMap(elf, segment, (address) => functions.at(address) !== null);
@@ -75,47 +84,6 @@ export function describeSite(site: FoundSite): string {
   const register =
     name === undefined ? `r${site.register}${bits === 32 ? 'd' : ''}` : (bits === 32 ? 'e' : 'r') + name;
   return `${site.name.replace(/(32|64)$/, '')} ${register}`;
-}
-
-/** The function ranges of a file, from .eh_frame and from symbols that have a size. */
-class Functions {
-  readonly #ranges: FunctionRange[] = [];
-  /** Symbols without a size, and those that lie inside another's range. */
-  readonly starts: number[];
-
-  constructor(elf: ElfFile) {
-    const all = functionRanges(elf);
-    for (const f of elf.functions) if (f.bytes > 0) all.push({ start: f.address, end: f.address + f.bytes });
-    all.sort((a, b) => a.start - b.start || b.end - a.end);
-    this.starts = elf.functions.map((f) => f.address);
-    for (const range of all) {
-      const last = this.#ranges.at(-1);
-      if (last === undefined || range.start >= last.end) this.#ranges.push({ ...range });
-      else if (range.start > last.start) {
-        // Overlapping ranges (a second entry into a function): one range, two known starts.
-        last.end = Math.max(last.end, range.end);
-        this.starts.push(range.start);
-      }
-    }
-    this.starts.sort((a, b) => a - b);
-  }
-
-  /** The range that holds an address, or null. */
-  at(address: number): FunctionRange | null {
-    let low = 0;
-    let high = this.#ranges.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#ranges[middle]?.start ?? 0) <= address) low = middle + 1;
-      else high = middle;
-    }
-    const range = this.#ranges[low - 1];
-    return range !== undefined && address < range.end ? range : null;
-  }
-
-  startsIn(range: FunctionRange): number[] {
-    return this.starts.filter((start) => start > range.start && start < range.end);
-  }
 }
 
 /** Decodes what could hold a site: functions with a pattern in them, and code outside functions. */
@@ -180,44 +148,11 @@ function couldBeReached(
   const leads = (address: number, target: number): boolean =>
     target > address - window && target <= address && map.couldHoldSite(address, target, 1);
   for (const address of addresses) {
-    const near = [...starts, ...shortTargets(bytes, segment, address, window)];
+    const short = shortBranches(bytes, segment, address - window + 1, address);
+    const near = [...starts, ...short.map(({ target }) => target)];
     if (near.some((target) => leads(address, target))) return true;
   }
   return branches(bytes, segment, (target) => addresses.some((address) => leads(address, target))).length > 0;
-}
-
-/** Where bytes that look like a short JMP, Jcc or LOOP would go, near one of the `window` bytes up to `address`. */
-function shortTargets(bytes: Buffer, segment: ElfSegment, address: number, window: number): number[] {
-  const found: number[] = [];
-  const bias = segment.vaddr - segment.offset;
-  const last = Math.min(address + 128, segment.vaddr + segment.fileBytes - 2);
-  for (let at = Math.max(address - window - 129, segment.vaddr); at <= last; at++) {
-    const byte = bytes[at - bias] ?? 0;
-    if (byte === 0xeb || (byte & 0xf0) === 0x70 || (byte & 0xfc) === 0xe0)
-      found.push(at + 2 + bytes.readInt8(at - bias + 1));
-  }
-  return found;
-}
-
-/**
- * Where bytes stand that look like a near CALL, JMP or Jcc to a place in the same segment that
- * `accept` takes. Guesses: every real one is among them, and the decoder tells which are real.
- */
-function branches(bytes: Buffer, segment: ElfSegment, accept: (target: number) => boolean): number[] {
-  const found: number[] = [];
-  const bias = segment.vaddr - segment.offset;
-  const end = segment.offset + segment.fileBytes;
-  // Within 16 MiB the highest byte of a displacement is 0 or ff: most look-alikes end there.
-  const isSmall = segment.fileBytes < 2 ** 24;
-  for (let at = segment.offset; at + 5 <= end; at++) {
-    const highest = bytes[at + 4] as number;
-    if (isSmall && highest !== 0 && highest !== 0xff) continue;
-    const byte = bytes[at] as number;
-    if ((byte & 0xfe) !== 0xe8 && ((byte & 0xf0) !== 0x80 || bytes[at - 1] !== 0x0f)) continue;
-    const target = at + 5 + bytes.readInt32LE(at + 1);
-    if (target >= segment.offset && target < end && accept(target + bias)) found.push(at + bias);
-  }
-  return found;
 }
 
 function sortOut(

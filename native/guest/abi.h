@@ -12,6 +12,8 @@
 
 #include <stdint.h>
 
+#include "vdso.h"
+
 #define LS_ABI_VERSION 1
 
 /* ---- memory layout -------------------------------------------------------------- */
@@ -32,6 +34,7 @@
  * kernel edits the other slots of the same PML4 (at LS_GPA_TABLES) for the program. */
 #define LS_DIRECT_MAP 0x7e0000000000ull
 #define LS_USER_TOP 0x7dfffffff000ull /* end of the program's address space */
+#define LS_MMAP_MIN 0x10000           /* and nothing below is its */
 
 /* ---- segment selectors ---------------------------------------------------------- */
 #define LS_SEL_KERNEL_CODE 0x10 /* CPL 0, 64-bit: the fault stubs only */

@@ -6,6 +6,8 @@
  * Every entry builds the same struct frame (kernel.h) on the kernel stack, so C sees no
  * difference between a system call and a fault.
  */
+#define SFMASK 0x40500              /* what SYSCALL clears: AC, DF, TF (abi.h) */
+
 .macro PUSH_REGISTERS
     push %rax; push %rbx; push %rcx; push %rdx; push %rsi; push %rdi; push %rbp
     push %r8; push %r9; push %r10; push %r11; push %r12; push %r13; push %r14; push %r15
@@ -68,6 +70,20 @@ syscall_entry:
     popfq
     mov (%rsp), %rsp
     jmp *%rcx
+
+/* The same for a call that comes through the vDSO: RCX = return address, everything else the program's. */
+.balign 16
+.globl syscall_native
+syscall_native:
+    mov %rsp, user_rsp(%rip)
+    mov thread_stack(%rip), %rsp
+    pushfq
+    pop %r11
+    test $SFMASK, %r11d
+    jz .Lon_kernel_stack
+    push $0x202
+    popfq
+    jmp .Lon_kernel_stack
 
 /* ---- faults: the CPL 0 stub left {address, vector, error, IRET frame} at fault_frame --- */
 .balign 64

@@ -86,6 +86,19 @@ static long map_program(struct program *program, uint64_t base) {
     return 0;
 }
 
+/* The vDSO and the table behind it, as a file that no directory names. */
+static long map_vdso(void) {
+    static struct inode vdso = {.mode = S_IFREG | 0444, .links = 1};
+    uint64_t bytes = (uint64_t)(vdso_end - vdso_start), table = 2 * LS_VDSO_CALLS * sizeof(uint64_t);
+    vdso.archive = vdso_start;
+    vdso.size = bytes + page_up(table);
+    struct vma code = {LS_VDSO, LS_VDSO + bytes, &vdso, 0, PROT_READ | PROT_EXEC, MAP_PRIVATE};
+    struct vma addresses = {LS_VDSO_TABLE, LS_VDSO_TABLE + page_up(table), &vdso, bytes, PROT_READ,
+                            MAP_PRIVATE};
+    return space_map(code) ?: space_map(addresses) ?: space_populate(code.start, code.end)
+        ?: space_populate(addresses.start, addresses.end);
+}
+
 /* Where the program headers lie in memory (AT_PHDR). */
 static uint64_t headers_address(const struct program *program) {
     for (int i = 0; i < program->header.e_phnum; i++) {
@@ -140,6 +153,7 @@ static long build_stack(struct frame *frame, const struct program *program, cons
         {AT_EXECFN, exe},
         {AT_PLATFORM, platform},
         {AT_MINSIGSTKSZ, 4096},
+        {AT_SYSINFO_EHDR, LS_VDSO},
         {AT_NULL, 0},
     };
     size_t words = 1 + strings->argc + 1 + strings->envc + 1;
@@ -241,6 +255,7 @@ long exec_load(struct frame *frame, const char *path, struct strings *strings) {
     error = map_program(&program, PIE_BASE);
     if (!error && loader_inode) error = map_program(&loader, space_gap(loader.high - loader.low));
     space.brk_start = space.brk = program.end;
+    if (!error) error = map_vdso();
     if (!error) error = build_stack(frame, &program, loader_inode ? &loader : NULL, strings);
     inode_release(inode);
     __asm__ volatile("wrfsbase %0; wrgsbase %0" ::"r"(0ul));

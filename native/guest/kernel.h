@@ -51,6 +51,7 @@ struct frame { /* the program's registers, as entry.S pushes them */
 
 extern uint8_t kernel_text[], kernel_text_end[], kernel_end[], kernel_stack_top[];
 extern uint8_t reflect_frame[];
+extern uint8_t vdso_start[], vdso_end[], vdso_table[]; /* vdso.S */
 extern uint8_t service_flush_page[], service_flush_all[];
 extern struct frame first_frame;
 void service(void *code, uint64_t argument);

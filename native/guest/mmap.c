@@ -32,6 +32,7 @@ long sys_mmap(uint64_t start, uint64_t length, uint64_t prot, uint64_t flags, in
     if (!inode && (prot & PROT_WRITE) && !(flags & MAP_NORESERVE) && bytes > boot->ram_bytes) return -ENOMEM;
     if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
         if (bad_range(start, bytes)) return start % PAGE ? -EINVAL : -ENOMEM;
+        if (start < LS_MMAP_MIN) return -EPERM;
         unsigned next = vma_index(start);
         if (next < space.count && space.vmas[next].start < start + bytes) {
             if (flags & MAP_FIXED_NOREPLACE) return -EEXIST;
@@ -41,7 +42,7 @@ long sys_mmap(uint64_t start, uint64_t length, uint64_t prot, uint64_t flags, in
     } else {
         start = page_down(start);
         unsigned next = vma_index(start);
-        bool free = start >= 0x10000 && !bad_range(start, bytes) &&
+        bool free = start >= LS_MMAP_MIN && !bad_range(start, bytes) &&
                     (next == space.count || space.vmas[next].start >= start + bytes);
         if (!free && !(start = space_gap(bytes))) return -ENOMEM;
     }

@@ -38,6 +38,8 @@ static void say_maps(struct inode *inode) {
         }
         const char *name = v->end == LS_USER_TOP - PAGE           ? "[stack]"
                            : v->start == page_up(space.brk_start) ? "[heap]"
+                           : v->start == LS_VDSO                  ? "[vdso]"
+                           : v->start == LS_VDSO_TABLE            ? "[vdso table]"
                            : v->inode                             ? path
                                                                   : "";
         say(inode, "%08lx-%08lx %c%c%c%c %08lx 00:17 %lu %s\n", v->start, v->end,

@@ -100,7 +100,7 @@ uint64_t space_gap(uint64_t bytes) {
         }
         if (i == 0) break;
     }
-    return top >= bytes + 0x10000 ? top - bytes : 0;
+    return top >= bytes + LS_MMAP_MIN ? top - bytes : 0;
 }
 
 void space_clear(void) {

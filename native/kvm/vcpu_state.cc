@@ -50,8 +50,8 @@ VcpuState decode_vcpu_state(std::span<const uint8_t> bytes) {
   return state;
 }
 
-// KVM_GET_VCPU_EVENTS leaves a #BP out that is still to be delivered: as long as RIP stands at the INT3, it comes
-// again by itself. Some back ends (pvm) have moved RIP by then, and the exception would be lost.
+// KVM_GET_VCPU_EVENTS leaves a #BP out that is still to be delivered: as long as RIP stands at the INT3, it
+// comes again by itself. Some back ends (pvm) have moved RIP by then, and the exception would be lost.
 bool KvmVcpu::stands_behind_int3(const VcpuState& state, const GuestMemory& memory) const {
   constexpr uint8_t kInt3 = 0xcc;
   kvm_translation at{};
