@@ -88,6 +88,7 @@
       'native/guest/clock.c',
       'native/guest/console.c',
       'native/guest/control.c',
+      'native/guest/control_tree.c',
       'native/guest/epoll.c',
       'native/guest/eventfd.c',
       'native/guest/cpio.c',

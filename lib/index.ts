@@ -23,6 +23,7 @@ export type {
   Warning,
 } from './events.js';
 export type { GuestFile } from './guest-files.js';
+export type { GuestTreeEntry } from './guest-tree-answer.js';
 export type { ElfImageOptions, FlatOptions } from './image/bare-image.js';
 export type { ImageInfo, StartMode } from './image/image-file.js';
 export type {

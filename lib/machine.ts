@@ -7,6 +7,7 @@ import { deferred, withSignal } from './deferred.js';
 import { DivergenceError, fromNotice, guarded, LockstepError } from './errors.js';
 import type { Ended, MachineEvents, MachineState } from './events.js';
 import { type GuestFile, parseListing, requireAbsolute } from './guest-files.js';
+import { type GuestTreeEntry, parseTree } from './guest-tree-answer.js';
 import type { Image } from './image.js';
 import type { Digest, MachineStats, Registers } from './machine-state.js';
 import type { NativeConfig, NativeEnded, NativeMachine, NativeNotice } from './native.js';
@@ -167,6 +168,11 @@ export class Machine extends EventEmitter<MachineEvents> {
     return parseListing(await this.#control('S', path))[0] as GuestFile;
   }
 
+  /** A directory with all that is below it, as it is at one moment; or one file. Recorded machines log the request. */
+  async readTree(path: string): Promise<GuestTreeEntry[]> {
+    return parseTree(await this.#control('T', path));
+  }
+
   /** Hashes registers, devices and all of memory at the next position. */
   digest(): Promise<Digest> {
     return this.#awaited(() => this.#native.digest());
@@ -222,7 +228,7 @@ export class Machine extends EventEmitter<MachineEvents> {
     return this.#native;
   }
 
-  async #control(op: 'R' | 'L' | 'S', path: string): Promise<Uint8Array> {
+  async #control(op: 'R' | 'L' | 'S' | 'T', path: string): Promise<Uint8Array> {
     requireAbsolute(path);
     return await this.#awaited(() => this.#native.control(op.charCodeAt(0), path));
   }

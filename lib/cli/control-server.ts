@@ -2,37 +2,53 @@ import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { LockstepError } from '../errors.js';
+import type { GuestTreeEntry } from '../guest-tree-answer.js';
 import type { Machine } from '../machine.js';
 
 /** One line of JSON each way: what `lockstep cp` says to a running machine. */
 export interface ControlRequest {
-  op: 'read' | 'list' | 'stat';
+  op: 'read' | 'list' | 'stat' | 'tree';
   path: string;
 }
 
 export type ControlReply =
   | { ok: true; data: string }
   | { ok: true; files: { name: string; type: string; sizeBytes: number }[] }
-  | { ok: false; code: string; message: string; errno?: number };
+  | { ok: true; tree: (Omit<GuestTreeEntry, 'contents'> & { data: string })[] }
+  | { ok: false; code: string; message: string; hint?: string; errno?: number };
 
-async function answer(machine: Machine, line: string): Promise<ControlReply> {
+/** Why the machine cannot be asked now; undefined: it can. */
+export type Refusal = () => LockstepError | undefined;
+
+async function answer(machine: Machine, refusal: Refusal, line: string): Promise<ControlReply> {
   try {
     const { op, path } = JSON.parse(line) as ControlRequest;
+    const refused = refusal();
+    if (refused) throw refused;
     if (op === 'read')
       return { ok: true, data: Buffer.from(await machine.readFile(path)).toString('base64') };
     if (op === 'list') return { ok: true, files: await machine.listFiles(path) };
     if (op === 'stat') return { ok: true, files: [await machine.statFile(path)] };
+    if (op === 'tree') {
+      const entries = await machine.readTree(path);
+      const tree = entries.map(({ contents, ...rest }) => ({
+        ...rest,
+        data: Buffer.from(contents).toString('base64'),
+      }));
+      return { ok: true, tree };
+    }
     return { ok: false, code: 'ERR_LOCKSTEP_INVALID_ARGUMENT', message: `unknown request ${String(op)}` };
   } catch (error) {
     const { code = 'ERR_LOCKSTEP_INVALID_ARGUMENT', message, errno } = error as NodeJS.ErrnoException;
-    return { ok: false, code, message, errno };
+    const hint = error instanceof LockstepError ? error.hint : undefined;
+    return { ok: false, code, message, hint, errno };
   }
 }
 
-async function serve(machine: Machine, socket: Socket): Promise<void> {
+async function serve(machine: Machine, refusal: Refusal, socket: Socket): Promise<void> {
   socket.on('error', () => {});
   for await (const line of createInterface({ input: socket })) {
-    socket.write(`${JSON.stringify(await answer(machine, line))}\n`);
+    socket.write(`${JSON.stringify(await answer(machine, refusal, line))}\n`);
   }
 }
 
@@ -49,12 +65,16 @@ async function removeStale(path: string): Promise<void> {
 }
 
 /** Answers `lockstep cp` on a Unix socket that only this user can open. */
-export async function serveControl(path: string, machine: Machine): Promise<{ close(): Promise<void> }> {
+export async function serveControl(
+  path: string,
+  machine: Machine,
+  refusal: Refusal = () => undefined,
+): Promise<{ close(): Promise<void> }> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    void serve(machine, socket);
+    void serve(machine, refusal, socket);
   });
   await removeStale(path);
   const mask = process.umask(0o177);

@@ -6,6 +6,7 @@ import {
   addLogFileOptions,
   addLogOptions,
   addPairOptions,
+  controlOption,
   networkOption,
   whole,
 } from './options.js';
@@ -91,13 +92,14 @@ function buildProgram(finish: (status: number) => void): Command {
     runs(sub, async () => ({ default: (await import('./log.js'))[name] as Action }));
   }
 
-  const cp = command('cp', 'copy a file out of a running machine, or out of a recording')
+  const cp = command('cp', 'copy files out of a running machine, or out of a recording')
     .usage(
       '[options] --control <socket> <guest-path> <host-path>\n       lockstep cp [options] <log>:<guest-path> <host-path>',
     )
     .argument('<source>', 'path in the guest, or LOG:PATH')
     .argument('<host-path>', "file or directory; '-' is stdout")
-    .option('--control <socket>', 'the socket that run, record or primary were given')
+    .option('-r, --recursive', 'copy a directory with all that is below it, to a place where nothing is yet')
+    .option('--control <socket>', 'the socket that run, record, primary or shadow were given')
     .option(
       '--event <n>',
       'of a recording: when the guest next spoke after this event (default: the last)',
@@ -110,7 +112,9 @@ function buildProgram(finish: (status: number) => void): Command {
   runs(addPairOptions(primary), () => import('./primary.js'));
   const shadow = command('shadow', 'mirror a primary, and carry on when it is lost');
   addLogFileOptions(shadow, { required: false });
-  shadow.addOption(networkOption('where the network card is joined to once this side is live:'));
+  shadow
+    .addOption(networkOption('where the network card is joined to once this side is live:'))
+    .addOption(controlOption());
   runs(addPairOptions(shadow), () => import('./shadow.js'));
 
   const console = command('console', 'talk to the program that a pair runs')

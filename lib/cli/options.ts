@@ -125,7 +125,11 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
       'the way out, and the host on a new TAP (default: the second of its network)',
     )
     .option('--mac <address>', "the card's hardware address (default: made from the seed)")
-    .option('--control <socket>', 'listen here for `lockstep cp`');
+    .addOption(controlOption());
+}
+
+export function controlOption(): Option {
+  return new Option('--control <socket>', 'listen here for `lockstep cp`');
 }
 
 export function addLogFileOptions(command: Command, { required }: { required: boolean }): Command {

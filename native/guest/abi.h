@@ -159,9 +159,18 @@ enum { LS_EXIT_STATUS = 0, LS_EXIT_SIGNAL = 1, LS_EXIT_PANIC = 2 };
  * and are answered on the same channel:
  *   uint32_t id; int32_t status (0 or -errno); uint64_t bytes; then that many bytes.
  * 'R' answers a file's contents; 'L' lists a directory as lines "TYPE SIZE NAME\n"
- * (TYPE f d l p, decimal size); 'S' answers one such line for the path itself. */
+ * (TYPE f d l p, decimal size); 'S' answers one such line for the path itself. 'T' answers a path with
+ * all that is below it, directories before what they hold, as it is at one moment: each a
+ * ls_tree_entry, its name relative to the path (the first has none), then a file's contents or a
+ * symbolic link's target. */
 #define LS_CONTROL_READ 'R'
 #define LS_CONTROL_LIST 'L'
 #define LS_CONTROL_STAT 'S'
+#define LS_CONTROL_TREE 'T'
+struct ls_tree_entry {
+    uint32_t mode; /* as stat's; 0 for a file of /proc, whose text is made when it is opened */
+    uint32_t name_bytes;
+    uint64_t bytes;
+};
 
 #endif

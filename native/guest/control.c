@@ -1,5 +1,5 @@
 /* Control requests: the monitor's user reads and lists the running program's files. */
-#include "file.h"
+#include "control_tree.h"
 
 static struct place place;
 static uint8_t chunk[16384];
@@ -46,6 +46,8 @@ static void send_file(struct inode *inode) {
     }
 }
 
+static bool follows(uint8_t op) { return op == LS_CONTROL_READ || op == LS_CONTROL_LIST; }
+
 void control_answer(const uint8_t *request, uint32_t length) {
     static char path[PATH_MAX], text[PATH_MAX + 32];
     static struct answer answer;
@@ -57,7 +59,7 @@ void control_answer(const uint8_t *request, uint32_t length) {
     path[n] = 0;
     if (n) {
         answer.status = (int32_t)path_find(&place, path[0] == '/' ? root : cwd, path,
-                                           op == LS_CONTROL_STAT ? AT_SYMLINK_NOFOLLOW : 0);
+                                           follows(op) ? 0 : AT_SYMLINK_NOFOLLOW);
         if (!answer.status && !place.inode) answer.status = -ENOENT;
     }
     struct inode *inode = answer.status ? NULL : place.inode;
@@ -84,6 +86,12 @@ void control_answer(const uint8_t *request, uint32_t length) {
             answer.bytes = list(inode, false);
         send(&answer, sizeof answer);
         if (!answer.status) list(inode, true);
+        return;
+    }
+    if (inode && op == LS_CONTROL_TREE) {
+        answer.status = (int32_t)tree_measure(inode, &answer.bytes);
+        send(&answer, sizeof answer);
+        if (!answer.status) tree_send(inode);
         return;
     }
     if (inode && op == LS_CONTROL_STAT)
