@@ -28,12 +28,17 @@ export class SideProcess extends EventEmitter<{ line: [SideLine]; exit: [string]
   #noise: string[] = [];
   #exited: string | undefined;
 
-  constructor(name: string, args: string[]) {
+  /** `prefix`: what its command line begins with, to run somewhere else. */
+  constructor(name: string, args: string[], prefix: string[] = []) {
     super();
     this.name = name;
-    this.#child = spawn(process.execPath, [lockstep, name, '--json', ...args], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
+    const [command, ...rest] = [...prefix, process.execPath, lockstep, name, '--json', ...args] as [
+      string,
+      ...string[],
+    ];
+    // Where it runs elsewhere, a Ctrl-C at our terminal is not for it.
+    const detached = prefix.length > 0;
+    this.#child = spawn(command, rest, { stdio: ['ignore', 'ignore', 'pipe'], detached });
     createInterface({ input: this.#child.stderr as NodeJS.ReadableStream }).on('line', (line) =>
       this.#take(line),
     );
@@ -72,6 +77,11 @@ export class SideProcess extends EventEmitter<{ line: [SideLine]; exit: [string]
     return now;
   }
 
+  /** Asks it to end its log and itself. */
+  stop(): void {
+    this.#child.kill('SIGTERM');
+  }
+
   /** Resolves with how it ended. */
   async end(): Promise<string> {
     if (this.#exited === undefined) await once(this, 'exit');
@@ -100,13 +110,14 @@ export class SideProcess extends EventEmitter<{ line: [SideLine]; exit: [string]
   }
 }
 
-/** Runs a program and collects its output; `input` is all it reads. */
+/** Runs a program and collects its output; `input` is all it reads. Aborted, it is ended. */
 export async function collect(
   command: string,
   args: string[],
   input: string,
+  signal?: AbortSignal,
 ): Promise<{ status: number; stdout: string; stderr: string }> {
-  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], signal });
   child.stdin.on('error', () => {});
   child.stdin.end(input);
   const gather = async (stream: NodeJS.ReadableStream) => {
@@ -122,19 +133,23 @@ export async function collect(
   return { status: status ?? 1, stdout, stderr };
 }
 
+/** `lockstep ...`, in a process of its own. */
+export function runLockstep(args: string[], signal?: AbortSignal): ReturnType<typeof collect> {
+  return collect(process.execPath, [lockstep, ...args], '', signal);
+}
+
 /** What `lockstep replay --json` prints, from a process that took no part in the recording. */
-export async function replayElsewhere(log: string): Promise<{
+export async function replayElsewhere(
+  log: string,
+  signal?: AbortSignal,
+): Promise<{
   status: number;
   events: number;
   checked: number;
   wallMs: number;
   stderr: string;
 }> {
-  const { status, stdout, stderr } = await collect(
-    process.execPath,
-    [lockstep, 'replay', '--json', '--quiet', log],
-    '',
-  );
+  const { status, stdout, stderr } = await runLockstep(['replay', '--json', '--quiet', log], signal);
   if (!stdout) return { status, events: 0, checked: 0, wallMs: 0, stderr };
   const result = JSON.parse(stdout) as { events: number; digests: { checked: number }; wallMs: number };
   return { status, events: result.events, checked: result.digests.checked, wallMs: result.wallMs, stderr };

@@ -1,158 +1,33 @@
-import { existsSync, mkdirSync, mkdtempSync } from 'node:fs';
+import { mkdirSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { ConsoleClient, type ConsolePause } from '../../console-client.js';
-import { LockstepError } from '../../errors.js';
-import { Image } from '../../image.js';
-import { bytes, count } from '../report.js';
-import { collect, replayElsewhere, SideProcess } from './children.js';
-import { compareAnswers } from './judge.js';
-import { explainPause } from './pause.js';
+import { type ConsoleFlags, consoleDemo } from './console-demo.js';
+import { whyNoHosts } from './hosts.js';
+import { findMail } from './mail.js';
 import { Screen } from './screen.js';
+import { type UnplugFlags, unplugDemo } from './unplug.js';
 
-interface Flags {
-  lines: number;
-  rate: number;
+interface Flags extends ConsoleFlags, UnplugFlags {
+  console?: boolean;
   directory?: string;
 }
 
-const BUSYBOX = '/bin/busybox';
-/** Reads a number a line, and answers each at once: a small ledger with state that must not be lost. */
-const LEDGER = `{ total += $2; seen[$1] += $2
-  printf "%4d  %-6s %+5d   %-6s %6d   all %7d   mean %9.3f\\n", NR, $1, $2, $1, seen[$1], total, total / NR
-  fflush() }`;
-const PROGRAM = [BUSYBOX, 'awk', LEDGER];
-const NAMES = ['anna', 'boris', 'chloe', 'david', 'emma'];
-
-/** The same lines every time: what the program makes of them is what matters. */
-function makeInput(lines: number): string[] {
-  let state = 2463534242;
-  return Array.from({ length: lines }, () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return `${NAMES[(state >>> 0) % NAMES.length]} ${((state >>> 8) % 2001) - 1000}`;
+/** Resolves with the status to exit with when somebody asks this process to end. */
+function interruption(): Promise<number> {
+  return new Promise((resolve) => {
+    process.once('SIGINT', () => resolve(130));
+    process.once('SIGTERM', () => resolve(143));
   });
 }
 
-async function makeImage(directory: string, screen: Screen): Promise<string> {
-  if (!existsSync(BUSYBOX)) {
-    throw new LockstepError('ERR_LOCKSTEP_PROGRAM_NOT_FOUND', `${BUSYBOX} is not here`, {
-      hint: 'apt-get install -y busybox-static',
-    });
-  }
-  const image = await Image.fromProgram({ argv: PROGRAM });
-  const path = join(directory, 'demo.image');
-  await image.write(path, { force: true });
-  const { manifest } = await image.inspect();
-  const replaced = manifest.kind === 'program' ? manifest.sites.replaced.length : 0;
-  screen.line(
-    `  ${BUSYBOX} awk, as Debian ships it: ${bytes(image.bytes.length)}, ${count(replaced, 'instruction')} replaced`,
-  );
-  return path;
-}
-
-interface Pair {
-  primary: SideProcess;
-  shadow: SideProcess;
-  client: ConsoleClient;
-}
-
-async function startPair(directory: string, image: string, screen: Screen): Promise<Pair> {
-  const at = (name: string) => join(directory, name);
-  const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--force'];
-  const own = (name: string) => ['--console', `unix:${at(`${name}.console`)}`, '--log', at(`${name}.log`)];
-  const primary = new SideProcess('primary', [...shared, ...own('primary'), '--image', image]);
-  const stopBoth: SideProcess[] = [primary];
-  try {
-    await primary.notice('listening');
-    const shadow = new SideProcess('shadow', [...shared, ...own('shadow')]);
-    stopBoth.push(shadow);
-    await primary.notice('armed');
-    screen.line(`  primary: process ${primary.pid}, shadow: process ${shadow.pid}`);
-    const addresses = ['primary', 'shadow'].map((name) => `unix:${at(`${name}.console`)}`);
-    const client = await ConsoleClient.connect({ addresses });
-    return { primary, shadow, client };
-  } catch (error) {
-    for (const side of stopBoth) side.kill();
-    throw error;
-  }
-}
-
-function statusLine({ primary, shadow }: Pair, previous: { bytes: number; ms: number }): string {
-  const side = primary.exited === undefined ? primary : shadow;
-  const {
-    lsn = 0,
-    logFileBytes = 0,
-    lsnExecuted = 0,
-  } = side.status as Record<string, number | undefined> & { lsn?: number };
-  const now = performance.now();
-  const rate = (Number(logFileBytes) - previous.bytes) / ((now - previous.ms) / 1000);
-  previous.bytes = Number(logFileBytes);
-  previous.ms = now;
-  const lag =
-    side === primary ? `shadow lags ${Math.max(0, Number(lsn) - Number(lsnExecuted))}` : 'no shadow';
-  return ` ${side.name} ${side.pid} is live · event ${lsn} · ${lag} events · log ${bytes(Number(logFileBytes))}, ${bytes(Math.max(0, Math.round(rate)))}/s`;
-}
-
-/** Feeds the input, prints the answers, kills the primary half-way. */
-async function watch(pair: Pair, input: string[], rate: number, screen: Screen) {
-  const { primary, shadow, client } = pair;
-  const answers: string[] = [];
-  let pause: ConsolePause | undefined;
-  let killedUs = 0;
-  client.on('pause', (seen) => {
-    pause = seen;
-  });
-  const reader = createInterface({ input: client.stdout });
-  reader.on('line', (line) => {
-    answers.push(line);
-    screen.line(`  ${line}`);
-  });
-  const read = new Promise<void>((done) => reader.once('close', done));
-  const previous = { bytes: 0, ms: performance.now() };
-  const ticker = setInterval(() => screen.status(statusLine(pair, previous)), 250);
-  try {
-    for (const [index, line] of input.entries()) {
-      if (index === Math.floor(input.length / 2)) {
-        const { pid } = primary;
-        killedUs = primary.kill();
-        screen.step(`  >>> kill -9 ${pid}: the primary is gone <<<`);
-        void shadow.notice('live').then(
-          () => screen.step(`  >>> process ${shadow.pid}, the shadow, is live <<<`),
-          () => {},
-        );
-      }
-      client.stdin.write(`${line}\n`);
-      await sleep(1000 / rate);
-    }
-    client.stdin.end();
-    await client.ended;
-    await read;
-  } finally {
-    clearInterval(ticker);
-    screen.clear();
-  }
-  return { answers, pause, killedUs };
-}
-
-async function replayBoth(directory: string, screen: Screen): Promise<string[]> {
-  const wrong: string[] = [];
-  for (const name of ['primary', 'shadow']) {
-    const log = join(directory, `${name}.log`);
-    const { status, events, checked, wallMs, stderr } = await replayElsewhere(log);
-    if (status === 0) {
-      screen.line(
-        `  ${name}.log: ${count(events, 'event')}, ${count(checked, 'digest')} checked, all equal, ${wallMs.toFixed(0)} ms`,
-      );
-    } else {
-      wrong.push(`${name}.log does not replay (status ${status}) ${stderr.trim()}`);
-    }
-    if (status === 0 && checked === 0) wrong.push(`${name}.log holds no digest to check`);
-  }
-  return wrong;
+async function tell(flags: Flags, directory: string, screen: Screen, over: AbortSignal): Promise<string[]> {
+  if (flags.console) return await consoleDemo(flags, directory, screen);
+  const mail = findMail();
+  const why = whyNoHosts() ?? (typeof mail === 'string' ? mail : undefined);
+  if (why === undefined && typeof mail !== 'string')
+    return await unplugDemo(flags, mail, directory, screen, over);
+  screen.step(`No hosts to unplug here (${why}): the console demo instead`);
+  return await consoleDemo(flags, directory, screen);
 }
 
 /** `lockstep demo`: exits 0 only when nothing at all was off. */
@@ -162,45 +37,19 @@ export default async function demo(flags: Flags): Promise<number> {
     ? resolve(flags.directory)
     : mkdtempSync(join(tmpdir(), 'lockstep-demo-'));
   mkdirSync(directory, { recursive: true });
-  const input = makeInput(flags.lines);
-
-  screen.step('Packing an unmodified program');
-  const image = await makeImage(directory, screen);
-  screen.step('Starting it twice, in two processes');
-  const pair = await startPair(directory, image, screen);
-  let wrong: string[] = [];
-  try {
-    screen.step(`Feeding it ${flags.lines} lines`);
-    const { answers, pause, killedUs } = await watch(pair, input, flags.rate, screen);
-    await pair.client.close();
-    const ended = await pair.shadow.end();
-
-    screen.step('Comparing with the same program on the host');
-    const host = await collect(PROGRAM[0] as string, PROGRAM.slice(1), `${input.join('\n')}\n`);
-    wrong = compareAnswers(host.stdout.trimEnd().split('\n'), answers);
-    if (ended !== `status ${host.status}`)
-      wrong.push(`the shadow ended with ${ended}, the host's program with status ${host.status}`);
-    if (!pause) wrong.push('no takeover was seen');
-    if (wrong.length === 0) {
-      const { repeatedBytes } = pair.client;
-      const repeats =
-        repeatedBytes > 0 ? ` (${bytes(repeatedBytes)} came twice, were equal and were dropped)` : '';
-      screen.line(
-        `  ${count(answers.length, 'answer')}: none lost, none twice, none out of order, none different${repeats}`,
-      );
-    }
-    screen.step('The pause, from kill -9 to the next answer');
-    for (const line of explainPause(killedUs, pair.shadow.first, pause)) screen.line(line);
-  } finally {
-    await pair.client.close();
-    for (const side of [pair.primary, pair.shadow]) if (side.exited === undefined) side.kill();
+  const over = new AbortController();
+  const story = tell(flags, directory, screen, over.signal);
+  const outcome = await Promise.race([story, interruption()]);
+  if (typeof outcome === 'number') {
+    over.abort();
+    // What it started is ended before this process is; that it was cut short is no news.
+    await story.catch(() => {});
+    screen.clear();
+    return outcome;
   }
-  screen.step('Replaying both recordings in a third process');
-  wrong.push(...(await replayBoth(directory, screen)));
-
   screen.line();
-  for (const what of wrong) screen.step(`WRONG: ${what}`);
-  screen.step(wrong.length === 0 ? 'All as it should be.' : 'The demo failed.');
+  for (const what of outcome) screen.step(`WRONG: ${what}`);
+  screen.step(outcome.length === 0 ? 'All as it should be.' : 'The demo failed.');
   screen.line(`Recordings are in ${directory}`);
-  return wrong.length === 0 ? 0 : 1;
+  return outcome.length === 0 ? 0 : 1;
 }

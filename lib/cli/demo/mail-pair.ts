@@ -1,0 +1,67 @@
+/** The mail server of the unplug demo, packed, and started on two hosts. */
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LockstepError } from '../../errors.js';
+import { Image } from '../../image.js';
+import { bytes, count } from '../report.js';
+import { collect, SideProcess } from './children.js';
+import type { CommandLine, Hosts } from './hosts.js';
+import { type Mail, PORT } from './mail.js';
+import type { Screen } from './screen.js';
+
+/** The machine's own address, which moves with it. */
+export const MACHINE = '10.0.2.15';
+/** Far more than anybody waits for an answer: what takes longer hangs. */
+export const HUNG_MS = 60_000;
+
+export interface Pair {
+  primary: SideProcess;
+  shadow: SideProcess;
+}
+
+export async function packServer(mail: Mail, directory: string, screen: Screen): Promise<string> {
+  const { argv, files } = mail.server;
+  const image = await Image.fromProgram({ argv, files });
+  const path = join(directory, 'demo.image');
+  await image.write(path, { force: true });
+  const { manifest } = await image.inspect();
+  const replaced = manifest.kind === 'program' ? manifest.sites.replaced.length : 0;
+  screen.line(
+    `  ${argv.slice(0, 3).join(' ')}, as Debian ships it: ${bytes(image.bytes.length)}, ${count(replaced, 'instruction')} replaced`,
+  );
+  return path;
+}
+
+/** The primary on A, its shadow on B. `started` hears of each side at once, to end it in any case. */
+export async function startPair(
+  hosts: Hosts,
+  directory: string,
+  image: string,
+  started: (side: SideProcess) => void,
+): Promise<Pair> {
+  const at = (name: string) => join(directory, name);
+  // The link is a socket in the file system, which the hosts share; their networks they do not.
+  const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--force'];
+  const start = (name: string, host: string, ...more: string[]) => {
+    const own = ['--console', `unix:${at(`${name}.console`)}`, '--log', at(`${name}.log`)];
+    const net = ['--control', at(`${name}.control`), '--net', 'bridge:br0'];
+    const side = new SideProcess(name, [...shared, ...own, ...net, ...more], hosts.host(host).prefix);
+    started(side);
+    return side;
+  };
+  const primary = start('primary', 'A', '--image', image);
+  await primary.notice('listening');
+  const shadow = start('shadow', 'B');
+  await primary.notice('armed');
+  return { primary, shadow };
+}
+
+/** What the server says to whoever connects, once it does. */
+export async function greeting(hosts: Hosts, over: AbortSignal): Promise<string> {
+  const [command, ...rest]: CommandLine = [...hosts.host('C').prefix, 'busybox', 'nc', MACHINE, `${PORT}`];
+  for (const begun = performance.now(); performance.now() - begun < HUNG_MS; await sleep(50)) {
+    const { stdout } = await collect(command, rest, '', over);
+    if (stdout.startsWith('220')) return stdout.trim();
+  }
+  throw new LockstepError('ERR_LOCKSTEP_STATE', 'the mail server does not answer');
+}

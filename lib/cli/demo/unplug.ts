@@ -1,0 +1,194 @@
+/**
+ * Three hosts. A mail server runs in a machine on A and is shadowed on B; users at C send mail. A is unplugged. What was
+ * acknowledged must be in the mailbox, once, and no user may have lost its connection.
+ */
+import { join } from 'node:path';
+import { LockstepError } from '../../errors.js';
+import { count } from '../report.js';
+import { runLockstep } from './children.js';
+import { Hosts } from './hosts.js';
+import { MAILBOX, type Mail, PORT } from './mail.js';
+import { greeting, HUNG_MS, MACHINE, type Pair, packServer, startPair } from './mail-pair.js';
+import { judgeMailbox } from './mailbox.js';
+import { Panel } from './panel.js';
+import { explainPause, milliseconds } from './pause.js';
+import { replayBoth } from './replay-both.js';
+import type { Screen } from './screen.js';
+import { Users } from './users.js';
+
+export interface UnplugFlags {
+  users: number;
+  mails: number;
+}
+
+const TICK_MS = 250;
+/** Without a terminal there is a line a second. */
+const TICKS_PER_LINE = 4;
+
+/** Ends what was started, the last first; the story and an interruption may both ask for it. */
+class Cleanup {
+  readonly #ends: (() => Promise<unknown>)[] = [];
+
+  add(end: () => Promise<unknown>): void {
+    this.#ends.push(end);
+  }
+
+  async run(): Promise<void> {
+    for (let end = this.#ends.pop(); end; end = this.#ends.pop()) await end();
+  }
+}
+
+/** kill -9, and the cable out. Returns when it was. */
+function unplug(hosts: Hosts, { primary, shadow }: Pair, screen: Screen): number {
+  const { pid } = primary;
+  hosts.unplug('A');
+  const killedUs = primary.kill();
+  screen.step(`  >>> A is unplugged: its cable out, and kill -9 ${pid} <<<`);
+  shadow.notice('live').then(
+    () => screen.step(`  >>> B is live: process ${shadow.pid}, the shadow <<<`),
+    () => {},
+  );
+  return killedUs;
+}
+
+/** Shows how it goes until every user has sent its mail; A is unplugged when half of it is acknowledged. */
+async function watch(hosts: Hosts, pair: Pair, users: Users, panel: Panel, screen: Screen): Promise<number> {
+  let killedUs = 0;
+  let answeredMs = performance.now();
+  users.on('answer', () => {
+    answeredMs = performance.now();
+    if (killedUs > 0 || users.acknowledged < users.mails / 2) return;
+    killedUs = unplug(hosts, pair, screen);
+    panel.unplugged = 'A';
+  });
+  let ticks = 0;
+  let ticker: NodeJS.Timeout | undefined;
+  const hung = new Promise<never>((_resolve, reject) => {
+    ticker = setInterval(() => {
+      if (screen.isTerminal) screen.status(...panel.lines(users));
+      else if (++ticks % TICKS_PER_LINE === 0) screen.line(panel.line(users));
+      if (performance.now() - answeredMs > HUNG_MS)
+        reject(new LockstepError('ERR_LOCKSTEP_STATE', 'the users are not served any more'));
+    }, TICK_MS);
+  });
+  try {
+    await Promise.race([users.ended, hung]);
+  } finally {
+    clearInterval(ticker);
+    users.removeAllListeners('answer');
+    screen.clear();
+  }
+  return killedUs;
+}
+
+/** The mailbox, out of the machine as it runs on B, against what the users were told. */
+async function checkMailbox(
+  users: Users,
+  directory: string,
+  screen: Screen,
+  over: AbortSignal,
+): Promise<string[]> {
+  const copy = join(directory, 'mail');
+  const control = join(directory, 'shadow.control');
+  screen.step(
+    `Reading the mailbox out of the running machine: lockstep cp -r --control ${control} ${MAILBOX} ...`,
+  );
+  const { status, stderr } = await runLockstep(['cp', '-r', '--control', control, MAILBOX, copy], over);
+  if (status !== 0) return [`the mailbox cannot be read: ${stderr.trim()}`];
+  const { messages, wrong } = judgeMailbox(copy, users.acknowledgedTo);
+  if (wrong.length > 0) return wrong;
+  screen.line(
+    `  ${count(users.acknowledged, 'mail')} acknowledged with 250: as each user's smtp-source counted (-c)`,
+  );
+  screen.line(
+    `  ${count(messages, 'mail')} in the mailbox: each acknowledged one once (sender and number), and no other`,
+  );
+  screen.line(`  ${count(users.count, 'connection')}, one a user, from its first mail to its last (X-Peer)`);
+  return [];
+}
+
+function explainWaits(killedUs: number, { shadow }: Pair, users: Users, screen: Screen): string[] {
+  const liveUs = shadow.first.get('live')?.timeUs;
+  const resumedUs = liveUs === undefined ? undefined : users.firstAnswerUs(liveUs);
+  if (resumedUs === undefined) return ['no user was answered after A was unplugged'];
+  screen.step('The pause, from kill -9 to the next mail acknowledged');
+  for (const line of explainPause(killedUs, shadow.first, resumedUs)) screen.line(line);
+  const { nobodyUs, medianUs, longestUs } = users.waits(resumedUs);
+  screen.step('As the users saw it, from a mail acknowledged by A to the next, by B');
+  screen.line(`  ${milliseconds(nobodyUs)}  in which nobody got an answer`);
+  screen.line(
+    `  ${milliseconds(medianUs)}  for the median user, ${milliseconds(longestUs).trim()} for the last`,
+  );
+  return [];
+}
+
+async function tell(
+  flags: UnplugFlags,
+  mail: Mail,
+  directory: string,
+  screen: Screen,
+  cleanup: Cleanup,
+  over: AbortSignal,
+): Promise<string[]> {
+  screen.step('Packing an unmodified mail server');
+  const image = await packServer(mail, directory, screen);
+  over.throwIfAborted();
+
+  screen.step('Making three hosts, joined by a switch');
+  const hosts = await Hosts.make(['A', 'B', 'C'], ['A', 'B']);
+  cleanup.add(() => hosts.close());
+  over.throwIfAborted();
+  const pair = await startPair(hosts, directory, image, (side) =>
+    cleanup.add(async () => {
+      if (side.exited === undefined) side.kill();
+      await side.end();
+    }),
+  );
+  const { primary, shadow } = pair;
+  const [a, b, c] = [hosts.host('A'), hosts.host('B'), hosts.host('C')];
+  screen.line(`  A, ${a.address}: the primary, process ${primary.pid}`);
+  screen.line(`  B, ${b.address}: its shadow, process ${shadow.pid}`);
+  screen.line(`  C, ${c.address}: the users of ${MACHINE}, which is the machine`);
+  screen.line(`  it answers: ${await greeting(hosts, over)}`);
+
+  screen.step(
+    `${count(flags.users, 'user')} send ${flags.mails} mails each over a connection of their own (postfix's smtp-source)`,
+  );
+  const users = new Users(c, mail, `${MACHINE}:${PORT}`, flags.users, flags.mails);
+  cleanup.add(() => users.kill());
+  const panel = new Panel(
+    [
+      { host: a, side: primary },
+      { host: b, side: shadow },
+    ],
+    c,
+  );
+  const killedUs = await watch(hosts, pair, users, panel, screen);
+  over.throwIfAborted();
+  if (users.troubles.length > 0) return users.troubles;
+  const wrong = explainWaits(killedUs, pair, users, screen);
+
+  wrong.push(...(await checkMailbox(users, directory, screen, over)));
+  shadow.stop();
+  const ended = await shadow.end();
+  if (ended !== 'status 143') wrong.push(`the shadow, asked to stop, ended with ${ended}`);
+  wrong.push(...(await replayBoth(directory, screen, over)));
+  return wrong;
+}
+
+/** What was off, in one sentence each. */
+export async function unplugDemo(
+  flags: UnplugFlags,
+  mail: Mail,
+  directory: string,
+  screen: Screen,
+  over: AbortSignal,
+): Promise<string[]> {
+  const cleanup = new Cleanup();
+  over.addEventListener('abort', () => void cleanup.run());
+  try {
+    return await tell(flags, mail, directory, screen, cleanup, over);
+  } finally {
+    await cleanup.run();
+  }
+}

@@ -1,0 +1,136 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
+import { monotonicUs } from '../../events.js';
+import type { CommandLine, Host } from './hosts.js';
+import type { Mail } from './mail.js';
+
+/**
+ * One user: an smtp-source of its own, which opens one connection, sends one mail after another over it, and ends with
+ * an error if that connection breaks or the server answers anything but what it should. For each mail that the server
+ * accepted with 250 it counts up on its stdout (-c). It never sends a mail twice.
+ */
+class User {
+  readonly name: string;
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<void>;
+  /** When each mail was acknowledged, in order. */
+  readonly answeredUs: number[] = [];
+  #text = '';
+  #said = '';
+  trouble = '';
+
+  constructor(name: string, child: ChildProcess, heard: () => void) {
+    this.name = name;
+    this.#child = child;
+    child.stdout?.setEncoding('latin1').on('data', (text: string) => {
+      if (this.#take(text) > 0) heard();
+    });
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#said += text;
+    });
+    this.#ended = once(child, 'close').then(([status, signal]) => {
+      if (status !== 0)
+        this.trouble = `${name} ended with ${signal ?? `status ${status}`}: ${this.#said.trim()}`;
+    });
+  }
+
+  get ended(): Promise<void> {
+    return this.#ended;
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+
+  /** The counter stands behind each return: its number is how many mails were acknowledged. */
+  #take(text: string): number {
+    this.#text += text;
+    const end = this.#text.lastIndexOf('\r');
+    if (end < 0) return 0;
+    const counted = Number(this.#text.slice(0, end).split('\r').at(-1));
+    this.#text = this.#text.slice(end + 1);
+    const more = counted - this.answeredUs.length;
+    const now = monotonicUs();
+    for (let i = 0; i < more; i++) this.answeredUs.push(now);
+    return more;
+  }
+}
+
+export interface Waits {
+  /** From the last answer to anybody to the first of the new side. */
+  nobodyUs: number;
+  /** From a user's last answer to its first of the new side: of all users the median, and the longest. */
+  medianUs: number;
+  longestUs: number;
+}
+
+/** Users at one host, all at once. 'answer': more mail was acknowledged. */
+export class Users extends EventEmitter<{ answer: [] }> {
+  readonly #users: User[];
+  /** Of all users, to be sent. */
+  readonly mails: number;
+
+  constructor({ prefix }: Host, mail: Mail, server: string, users: number, mailsEach: number) {
+    super();
+    this.mails = users * mailsEach;
+    // setpriv and what follows it must not find postfix's libraries: only the client itself.
+    const environment = ['env', `LD_LIBRARY_PATH=${mail.client.libraries}`];
+    this.#users = Array.from({ length: users }, (_, index) => {
+      const name = `user${index + 1}@c.example`;
+      const client = [mail.client.path, '-c', '-d', '-N', '-s', '1', '-m', `${mailsEach}`];
+      const addresses = ['-f', name, '-t', 'box@a.example', server];
+      const [command, ...rest]: CommandLine = [...prefix, ...environment, ...client, ...addresses];
+      const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+      return new User(name, child, () => this.emit('answer'));
+    });
+  }
+
+  get count(): number {
+    return this.#users.length;
+  }
+
+  get acknowledged(): number {
+    return this.#users.reduce((sum, { answeredUs }) => sum + answeredUs.length, 0);
+  }
+
+  /** How many mails of each were acknowledged, by its address. */
+  get acknowledgedTo(): Map<string, number> {
+    return new Map(this.#users.map(({ name, answeredUs }) => [name, answeredUs.length]));
+  }
+
+  /** What a user would complain about. */
+  get troubles(): string[] {
+    return this.#users.map(({ trouble }) => trouble).filter(Boolean);
+  }
+
+  get ended(): Promise<unknown> {
+    return Promise.all(this.#users.map(({ ended }) => ended));
+  }
+
+  async kill(): Promise<void> {
+    for (const user of this.#users) user.kill();
+    await this.ended;
+  }
+
+  /** The first answer to anybody at or behind a moment. */
+  firstAnswerUs(afterUs: number): number | undefined {
+    const times = this.#users.flatMap(({ answeredUs }) => answeredUs.find((us) => us >= afterUs) ?? []);
+    return times.length > 0 ? Math.min(...times) : undefined;
+  }
+
+  /** How long they waited for the new side, whose first answer to anybody came at this moment. */
+  waits(firstUs: number): Waits {
+    const last = this.#users.map(({ answeredUs }) => answeredUs.findLast((us) => us < firstUs));
+    const waits = this.#users.flatMap(({ answeredUs }, index) => {
+      const next = answeredUs.find((us) => us >= firstUs);
+      const before = last[index];
+      return next !== undefined && before !== undefined ? [next - before] : [];
+    });
+    waits.sort((a, b) => a - b);
+    return {
+      nobodyUs: firstUs - Math.max(...last.map((us) => us ?? 0)),
+      medianUs: waits[waits.length >> 1] ?? 0,
+      longestUs: waits.at(-1) ?? 0,
+    };
+  }
+}
