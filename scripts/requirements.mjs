@@ -43,7 +43,7 @@ export function missingBuildPackages() {
   return missing;
 }
 
-/** Those of the named groups (`demo`, `test`) that dpkg does not know as installed. */
+/** Those of the named groups (`demo`, `unplug`, `test`) that dpkg does not know as installed. */
 export function missingDebianPackages(groups) {
   const wanted = groups.flatMap((group) => packages[group]);
   return wanted.filter((name) => {
@@ -53,8 +53,10 @@ export function missingDebianPackages(groups) {
   });
 }
 
-/** Those whose files the tests want and whose services nobody wants. */
-export const unpackedPackages = packages.unpacked;
+/** Those of the groups whose files are wanted and whose services nobody wants. */
+export function unpackedPackages(groups) {
+  return groups.flatMap((group) => packages.unpacked[group] ?? []);
+}
 
 /** The one line that installs them. */
 export function aptLine(names) {

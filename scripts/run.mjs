@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { root, setUp } from './setup.mjs';
 
-setUp({ groups: ['demo', 'test'], coreTests: true });
+setUp({ groups: ['demo', 'unplug', 'test'], coreTests: true });
 const { status } = spawnSync(process.execPath, ['--import=tsx', ...process.argv.slice(2)], {
   cwd: root,
   stdio: 'inherit',

@@ -17,10 +17,8 @@ function run(command, args, environment = {}) {
     env: { ...process.env, ...environment },
   });
   if (result.error) throw result.error;
-  if (result.status !== 0) {
-    console.error(`Set-up stopped: \`${command} ${args.join(' ')}\` failed; its messages are above.`);
-    process.exit(1);
-  }
+  if (result.status !== 0)
+    throw new Error(`\`${command} ${args.join(' ')}\` failed; its messages are above.`);
 }
 
 /** Those of the groups that are missing, with what the build needs. */
@@ -28,9 +26,9 @@ export function installDebianPackages(groups) {
   const missing = [...new Set([...missingBuildPackages(), ...missingDebianPackages(groups)])];
   if (missing.length === 0) return;
   if (process.getuid() !== 0) {
-    console.error(`Set-up needs ${missing.join(', ')}. Run this once, then try again:`);
-    console.error(`  sudo ${aptLine(missing)}`);
-    process.exit(1);
+    throw new Error(
+      `it needs ${missing.join(', ')}. Run this once, then try again:\n  sudo ${aptLine(missing)}`,
+    );
   }
   console.error(`Installing ${missing.join(', ')} ...`);
   const quiet = { DEBIAN_FRONTEND: 'noninteractive' };
@@ -55,16 +53,35 @@ function build({ coreTests }) {
   run(process.execPath, ['scripts/bundle-cli.mjs']);
 }
 
-export function setUp({ groups, coreTests = false }) {
-  installDebianPackages(groups);
-  if (groups.includes('test')) {
-    try {
-      for (const name of unpackedPackages) unpackDebian(name);
-    } catch (error) {
-      console.error(`Set-up stopped: ${error.message}\nRun \`apt-get update\` once, then try again.`);
-      process.exit(1);
-    }
+function unpackDebianPackages(groups) {
+  try {
+    for (const name of unpackedPackages(groups)) unpackDebian(name);
+  } catch (error) {
+    throw new Error(`${error.message}\nRun \`apt-get update\` once, then try again.`);
   }
-  installNpmPackages();
-  build({ coreTests });
+}
+
+/** What some do without: root has it installed, and nobody is stopped by what is missing. */
+function wishFor(groups) {
+  if (process.getuid() !== 0 || groups.length === 0) return;
+  try {
+    installDebianPackages(groups);
+    unpackDebianPackages(groups);
+  } catch (error) {
+    console.error(`Going on without some of it: ${error.message}`);
+  }
+}
+
+/** Stops the process where one of the groups cannot be had; those in `wished` may be missing. */
+export function setUp({ groups, wished = [], coreTests = false }) {
+  try {
+    installDebianPackages(groups);
+    unpackDebianPackages(groups);
+    wishFor(wished);
+    installNpmPackages();
+    build({ coreTests });
+  } catch (error) {
+    console.error(`Set-up stopped: ${error.message}`);
+    process.exit(1);
+  }
 }

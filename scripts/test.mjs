@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { root, setUp } from './setup.mjs';
 import { runTap, total } from './tap.mjs';
 
-setUp({ groups: ['demo', 'test'], coreTests: true });
+setUp({ groups: ['demo', 'unplug', 'test'], coreTests: true });
 if (!existsSync('/dev/kvm'))
   console.error(
     'There is no /dev/kvm here, so most tests will fail. `npm run test:emulated` brings its own.',

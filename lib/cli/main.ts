@@ -127,7 +127,7 @@ function buildProgram(finish: (status: number) => void): Command {
     'a mail server under users, its host unplugged, before your eyes; as root. Otherwise, and with --console, a program on a console, killed',
   )
     .option('--users <n>', 'users that send mail at the same time', whole, 50)
-    .option('--mails <n>', 'mails that each of them sends', whole, 120)
+    .option('--mails <n>', 'mails that each of them sends', whole, 80)
     .option('--console', 'the demo that needs no network')
     .option('--lines <n>', 'lines of input on the console', whole, 300)
     .option('--rate <n>', 'lines a second', whole, 30)

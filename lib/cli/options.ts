@@ -37,6 +37,7 @@ export interface PairFlags {
   arbiter: string;
   silence?: number;
   heartbeat?: number;
+  lag?: number;
   json?: boolean;
   quiet?: boolean;
 }
@@ -155,5 +156,10 @@ export function addPairOptions(command: Command): Command {
     .requiredOption('--arbiter <address>', 'file:DIRECTORY, reached by both sides')
     .option('--silence <ms>', 'take a side for dead that is silent this long (default: 1000)', whole)
     .option('--heartbeat <ms>', 'how often a side says that it lives (default: 50)', whole)
+    .option(
+      '--lag <KiB>',
+      'slow the primary down when the shadow is this much log behind; the same on both sides (default: 16384)',
+      whole,
+    )
     .option('--json', 'print notices as JSON lines on stderr');
 }

@@ -27,9 +27,10 @@ const NOTICES: Record<PairNoticeName, string> = {
   slowed: 'slowed down: the shadow lags',
 };
 
-export function pairOptions({ link, console, arbiter, silence, heartbeat }: PairFlags): PairOptions {
+export function pairOptions({ link, console, arbiter, silence, heartbeat, lag }: PairFlags): PairOptions {
   const options = { link, console, arbiter: Arbiter.parse(arbiter) };
-  return { ...options, silenceMs: silence, heartbeatMs: heartbeat };
+  const lagBytesMax = lag === undefined ? undefined : lag * 1024;
+  return { ...options, silenceMs: silence, heartbeatMs: heartbeat, lagBytesMax };
 }
 
 /** For programs: every notice, and ten times a second the status, as a line of JSON on stderr. */

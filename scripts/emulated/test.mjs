@@ -16,7 +16,7 @@ const LIMIT_MS = 40 * 60_000;
 /** The longest first, so that nobody waits for one at the end. */
 const LONGEST = ['determinism', 'debian-programs', 'lifecycle', 'bad-input', 'damaged-log', 'pair-takeover'];
 
-setUp({ groups: ['demo', 'test', 'emulated'], coreTests: true });
+setUp({ groups: ['demo', 'unplug', 'test', 'emulated'], coreTests: true });
 
 // What the packer finds in a program is kept in a cache (lib/image/site-cache.ts). Filled here, where it is quick,
 // it is there on every emulated host.

@@ -11,6 +11,8 @@ import type { Screen } from './screen.js';
 
 /** The machine's own address, which moves with it. */
 export const MACHINE = '10.0.2.15';
+/** A shadow that is further behind takes longer to catch up than a user should wait. */
+const LAG = ['--lag', process.env.LAG ?? '16'];
 /** Far more than anybody waits for an answer: what takes longer hangs. */
 export const HUNG_MS = 60_000;
 
@@ -41,7 +43,7 @@ export async function startPair(
 ): Promise<Pair> {
   const at = (name: string) => join(directory, name);
   // The link is a socket in the file system, which the hosts share; their networks they do not.
-  const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--force'];
+  const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--force', ...LAG];
   const start = (name: string, host: string, ...more: string[]) => {
     const own = ['--console', `unix:${at(`${name}.console`)}`, '--log', at(`${name}.log`)];
     const net = ['--control', at(`${name}.control`), '--net', 'bridge:br0'];
