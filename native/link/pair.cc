@@ -164,20 +164,21 @@ void PairImpl::commit_input() {
 }
 
 // A frame counts as released when the host has it: a network may lose it, and its protocols know that.
-void PairImpl::pump_network() {
-  if (!role_live_ || is_over()) return;
+bool PairImpl::pump_network() {
+  if (!role_live_ || is_over()) return false;
   const uint64_t start = ledger_.start(kNetworkChannel);
   const auto stream = ledger_.ready(kNetworkChannel, start, SIZE_MAX);
-  if (stream.empty()) return;
-  ledger_.drop(kNetworkChannel,
-               start + (options_.send_frames ? options_.send_frames(stream) : stream.size()));
+  if (stream.empty()) return false;
+  const uint64_t sent = options_.send_frames ? options_.send_frames(stream) : stream.size();
+  ledger_.drop(kNetworkChannel, start + sent);
+  return sent > 0;
 }
 
 void PairImpl::pump_console() {
-  pump_network();
+  const bool frames_left = pump_network();
   // The loop must wait for a client that takes no more, and it alone may call the listener.
   bool needs_loop = console_->pump();
-  if (awaiting_first_output_ && console_->first_output_sent()) {
+  if (awaiting_first_output_ && (frames_left || console_->first_output_sent())) {
     awaiting_first_output_ = false;
     note(PairNotice::kFirstOutput);
     needs_loop = true;

@@ -74,7 +74,7 @@ class PairImpl final : public Pair {
   bool is_held() const;  // output waits for acknowledgements, or for the fence
   void commit_input();
   void pump_console();
-  void pump_network();
+  bool pump_network();  // whether any frame left
   void finish_link(Lock& lock, const End& end, uint64_t deadline_us);
 
   // ---- pair_loop.cc

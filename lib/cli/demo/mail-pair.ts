@@ -12,7 +12,7 @@ import type { Screen } from './screen.js';
 /** The machine's own address, which moves with it. */
 export const MACHINE = '10.0.2.15';
 /** A shadow that is further behind takes longer to catch up than a user should wait. */
-const LAG = ['--lag', process.env.LAG ?? '16'];
+const LAG = ['--lag', '16'];
 /** Far more than anybody waits for an answer: what takes longer hangs. */
 export const HUNG_MS = 60_000;
 

@@ -113,8 +113,8 @@ function explainWaits(killedUs: number, { shadow }: Pair, users: Users, screen: 
   if (resumedUs === undefined) return ['no user was answered after A was unplugged'];
   screen.step('The pause, from kill -9 to the next mail acknowledged');
   for (const line of explainPause(killedUs, shadow.first, resumedUs)) screen.line(line);
-  const { nobodyUs, medianUs, longestUs } = users.waits(resumedUs);
-  screen.step('As the users saw it, from a mail acknowledged by A to the next, by B');
+  const { nobodyUs, medianUs, longestUs } = users.waits(killedUs, resumedUs);
+  screen.step('The pause as the users saw it, from a mail acknowledged by A to the next, by B');
   screen.line(`  ${milliseconds(nobodyUs)}  in which nobody got an answer`);
   screen.line(
     `  ${milliseconds(medianUs)}  for the median user, ${milliseconds(longestUs).trim()} for the last`,

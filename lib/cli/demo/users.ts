@@ -57,7 +57,7 @@ class User {
 }
 
 export interface Waits {
-  /** From the last answer to anybody to the first of the new side. */
+  /** The longest time without an answer to anybody, until everybody had one of the new side. */
   nobodyUs: number;
   /** From a user's last answer to its first of the new side: of all users the median, and the longest. */
   medianUs: number;
@@ -118,17 +118,23 @@ export class Users extends EventEmitter<{ answer: [] }> {
     return times.length > 0 ? Math.min(...times) : undefined;
   }
 
-  /** How long they waited for the new side, whose first answer to anybody came at this moment. */
-  waits(firstUs: number): Waits {
+  /** How long they waited for the new side, whose first answer to anybody came at `firstUs`; the old one ended before. */
+  waits(endedUs: number, firstUs: number): Waits {
     const last = this.#users.map(({ answeredUs }) => answeredUs.findLast((us) => us < firstUs));
-    const waits = this.#users.flatMap(({ answeredUs }, index) => {
-      const next = answeredUs.find((us) => us >= firstUs);
+    const next = this.#users.map(({ answeredUs }) => answeredUs.find((us) => us >= firstUs));
+    const waits = next.flatMap((us, index) => {
       const before = last[index];
-      return next !== undefined && before !== undefined ? [next - before] : [];
+      return us !== undefined && before !== undefined ? us - before : [];
     });
     waits.sort((a, b) => a - b);
+    const allServedUs = Math.max(...next.map((us) => us ?? 0));
+    const times = this.#users.flatMap(({ answeredUs }) => answeredUs).sort((a, b) => a - b);
+    const gaps = times.slice(1).map((us, index) => {
+      const before = times[index] as number;
+      return us > endedUs && before < allServedUs ? us - before : 0;
+    });
     return {
-      nobodyUs: firstUs - Math.max(...last.map((us) => us ?? 0)),
+      nobodyUs: Math.max(0, ...gaps),
       medianUs: waits[waits.length >> 1] ?? 0,
       longestUs: waits.at(-1) ?? 0,
     };
