@@ -51,13 +51,13 @@ function unplug(hosts: Hosts, { primary, shadow }: Pair, screen: Screen): number
   return killedUs;
 }
 
-/** Shows how it goes until every user has sent its mail; A is unplugged when half of it is acknowledged. */
+/** Shows how it goes until every user has sent its mail; A is unplugged when half of it is acknowledged, some of it to each. */
 async function watch(hosts: Hosts, pair: Pair, users: Users, panel: Panel, screen: Screen): Promise<number> {
   let killedUs = 0;
   let answeredMs = performance.now();
   users.on('answer', () => {
     answeredMs = performance.now();
-    if (killedUs > 0 || users.acknowledged < users.mails / 2) return;
+    if (killedUs > 0 || users.acknowledged < users.mails / 2 || !users.allServed) return;
     killedUs = unplug(hosts, pair, screen);
     panel.unplugged = 'A';
   });
@@ -115,10 +115,9 @@ function explainWaits(killedUs: number, { shadow }: Pair, users: Users, screen: 
   for (const line of explainPause(killedUs, shadow.first, resumedUs)) screen.line(line);
   const { nobodyUs, medianUs, longestUs } = users.waits(killedUs, resumedUs);
   screen.step('The pause as the users saw it, from a mail acknowledged by A to the next, by B');
-  screen.line(`  ${milliseconds(nobodyUs)}  in which nobody got an answer`);
-  screen.line(
-    `  ${milliseconds(medianUs)}  for the median user, ${milliseconds(longestUs).trim()} for the last`,
-  );
+  screen.line(`  ${milliseconds(medianUs)}  for the median user`);
+  screen.line(`  ${milliseconds(longestUs)}  for the one who waited longest`);
+  screen.line(`  ${milliseconds(nobodyUs)}  at most in which nobody was answered`);
   return [];
 }
 

@@ -93,6 +93,11 @@ export class Users extends EventEmitter<{ answer: [] }> {
     return this.#users.reduce((sum, { answeredUs }) => sum + answeredUs.length, 0);
   }
 
+  /** Whether each of them has had an answer. */
+  get allServed(): boolean {
+    return this.#users.every(({ answeredUs }) => answeredUs.length > 0);
+  }
+
   /** How many mails of each were acknowledged, by its address. */
   get acknowledgedTo(): Map<string, number> {
     return new Map(this.#users.map(({ name, answeredUs }) => [name, answeredUs.length]));
