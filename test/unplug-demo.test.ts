@@ -98,6 +98,21 @@ for (const [name, status] of [
   });
 }
 
+test.serial('SIGTERM ends the console demo with both sides', async (t) => {
+  const directory = scratch(t);
+  const argv = [lockstep, 'demo', '--console', '--lines', '100000', '--directory', directory];
+  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'exit');
+  for await (const line of createInterface({ input: child.stdout })) {
+    if (!/^ +3 {2}/.test(line)) continue;
+    child.kill('SIGTERM');
+    break;
+  }
+  t.deepEqual(await ended, [143, null]);
+  for (let tries = 0; mentioning(`${directory}/`).length > 0 && tries < 100; tries++) await sleep(50);
+  t.deepEqual(mentioning(`${directory}/`), []);
+});
+
 test.serial('without root it says why, and shows the console demo', async (t) => {
   const directory = scratch(t);
   // Another user, who may use the files and devices of this one all the same: only root is missing.

@@ -122,15 +122,16 @@ function buildProgram(finish: (status: number) => void): Command {
     .option('--timeout <ms>', 'give up when no side was live for this long', whole, 30_000);
   runs(console, () => import('./console.js'));
 
-  const demo = command(
-    'demo',
-    'a mail server under users, its host unplugged, before your eyes; as root. Otherwise, and with --console, a program on a console, killed',
-  )
+  const demo = command('demo', 'unplug the host of a mail server under its users, before your eyes')
     .option('--users <n>', 'users that send mail at the same time', whole, 50)
     .option('--mails <n>', 'mails that each of them sends', whole, 80)
-    .option('--console', 'the demo that needs no network')
-    .option('--lines <n>', 'lines of input on the console', whole, 300)
-    .option('--rate <n>', 'lines a second', whole, 30)
+    .option(
+      '--console',
+      'kill a program on a console instead: what is shown where this user is not root',
+      false,
+    )
+    .option('--lines <n>', 'with --console: lines of input', whole, 300)
+    .option('--rate <n>', 'with --console: lines a second', whole, 30)
     .option('--directory <path>', 'where recordings and sockets go (default: a new one under /tmp)');
   runs(demo, () => import('./demo/demo.js'));
 

@@ -9,7 +9,7 @@ import { bytes, count } from '../report.js';
 import { collect, SideProcess } from './children.js';
 import { compareAnswers } from './judge.js';
 import { explainPause } from './pause.js';
-import { replayBoth } from './replay-both.js';
+import { replayLogs } from './replay-logs.js';
 import type { Screen } from './screen.js';
 
 export interface ConsoleFlags {
@@ -59,12 +59,15 @@ interface Pair {
   client: ConsoleClient;
 }
 
-async function startPair(directory: string, image: string, screen: Screen): Promise<Pair> {
+async function startPair(directory: string, image: string, screen: Screen, over: AbortSignal): Promise<Pair> {
   const at = (name: string) => join(directory, name);
   const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--force'];
   const own = (name: string) => ['--console', `unix:${at(`${name}.console`)}`, '--log', at(`${name}.log`)];
   const primary = new SideProcess('primary', [...shared, ...own('primary'), '--image', image]);
   const stopBoth: SideProcess[] = [primary];
+  over.addEventListener('abort', () => {
+    for (const side of stopBoth) side.kill();
+  });
   try {
     await primary.notice('listening');
     const shadow = new SideProcess('shadow', [...shared, ...own('shadow')]);
@@ -97,7 +100,7 @@ function statusLine({ primary, shadow }: Pair, previous: { bytes: number; ms: nu
 }
 
 /** Feeds the input, prints the answers, kills the primary half-way. */
-async function watch(pair: Pair, input: string[], rate: number, screen: Screen) {
+async function watch(pair: Pair, input: string[], rate: number, screen: Screen, over: AbortSignal) {
   const { primary, shadow, client } = pair;
   const answers: string[] = [];
   let pause: ConsolePause | undefined;
@@ -124,6 +127,7 @@ async function watch(pair: Pair, input: string[], rate: number, screen: Screen) 
           () => {},
         );
       }
+      over.throwIfAborted();
       client.stdin.write(`${line}\n`);
       await sleep(1000 / rate);
     }
@@ -138,17 +142,23 @@ async function watch(pair: Pair, input: string[], rate: number, screen: Screen) 
 }
 
 /** A program on a pair's console, killed and carried on. What was off, in one sentence each. */
-export async function consoleDemo(flags: ConsoleFlags, directory: string, screen: Screen): Promise<string[]> {
+export async function consoleDemo(
+  flags: ConsoleFlags,
+  directory: string,
+  screen: Screen,
+  over: AbortSignal,
+): Promise<string[]> {
   const input = makeInput(flags.lines);
 
   screen.step('Packing an unmodified program');
   const image = await makeImage(directory, screen);
   screen.step('Starting it twice, in two processes');
-  const pair = await startPair(directory, image, screen);
+  const pair = await startPair(directory, image, screen, over);
+  over.addEventListener('abort', () => void pair.client.close());
   let wrong: string[] = [];
   try {
     screen.step(`Feeding it ${flags.lines} lines`);
-    const { answers, pause, killedUs } = await watch(pair, input, flags.rate, screen);
+    const { answers, pause, killedUs } = await watch(pair, input, flags.rate, screen, over);
     await pair.client.close();
     const ended = await pair.shadow.end();
 
@@ -172,6 +182,6 @@ export async function consoleDemo(flags: ConsoleFlags, directory: string, screen
     await pair.client.close();
     for (const side of [pair.primary, pair.shadow]) if (side.exited === undefined) side.kill();
   }
-  wrong.push(...(await replayBoth(directory, screen)));
+  wrong.push(...(await replayLogs(directory, ['primary.log', 'shadow.log'], screen, over)));
   return wrong;
 }

@@ -21,13 +21,13 @@ function interruption(): Promise<number> {
 }
 
 async function tell(flags: Flags, directory: string, screen: Screen, over: AbortSignal): Promise<string[]> {
-  if (flags.console) return await consoleDemo(flags, directory, screen);
+  if (flags.console) return await consoleDemo(flags, directory, screen, over);
   const mail = findMail();
   const why = whyNoHosts() ?? (typeof mail === 'string' ? mail : undefined);
   if (why === undefined && typeof mail !== 'string')
     return await unplugDemo(flags, mail, directory, screen, over);
   screen.step(`No hosts to unplug here (${why}): the console demo instead`);
-  return await consoleDemo(flags, directory, screen);
+  return await consoleDemo(flags, directory, screen, over);
 }
 
 /** `lockstep demo`: exits 0 only when nothing at all was off. */

@@ -34,26 +34,37 @@ export async function packServer(mail: Mail, directory: string, screen: Screen):
   return path;
 }
 
-/** The primary on A, its shadow on B. `started` hears of each side at once, to end it in any case. */
-export async function startPair(
-  hosts: Hosts,
-  directory: string,
-  image: string,
-  started: (side: SideProcess) => void,
-): Promise<Pair> {
-  const at = (name: string) => join(directory, name);
-  // The link is a socket in the file system, which the hosts share; their networks they do not.
-  const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--force', ...LAG];
-  const start = (name: string, host: string, ...more: string[]) => {
-    const own = ['--console', `unix:${at(`${name}.console`)}`, '--log', at(`${name}.log`)];
-    const net = ['--control', at(`${name}.control`), '--net', 'bridge:br0'];
-    const side = new SideProcess(name, [...shared, ...own, ...net, ...more], hosts.host(host).prefix);
-    started(side);
+/** Sides of the pair, on hosts: all reach the same directory. `started` hears of each at once, to end it in any case. */
+export class Sides {
+  readonly #hosts: Hosts;
+  readonly #directory: string;
+  readonly #started: (side: SideProcess) => void;
+
+  constructor(hosts: Hosts, directory: string, started: (side: SideProcess) => void) {
+    this.#hosts = hosts;
+    this.#directory = directory;
+    this.#started = started;
+  }
+
+  /** `lockstep primary` or `shadow` on a host; what it makes in the directory is called by `command`, too. */
+  start(command: 'primary' | 'shadow', host: string, ...more: string[]): SideProcess {
+    const at = (name: string) => join(this.#directory, name);
+    // The link is a socket in the file system, which the hosts share; their networks they do not.
+    const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--force', ...LAG];
+    const own = ['--console', `unix:${at(`${command}.console`)}`, '--log', at(`${command}.log`)];
+    const net = ['--control', at(`${command}.control`), '--net', 'bridge:br0'];
+    const { prefix } = this.#hosts.host(host);
+    const side = new SideProcess(command, [...shared, ...own, ...net, ...more], prefix);
+    this.#started(side);
     return side;
-  };
-  const primary = start('primary', 'A', '--image', image);
+  }
+}
+
+/** The primary on A, its shadow on B. */
+export async function startPair(sides: Sides, image: string): Promise<Pair> {
+  const primary = sides.start('primary', 'A', '--image', image);
   await primary.notice('listening');
-  const shadow = start('shadow', 'B');
+  const shadow = sides.start('shadow', 'B');
   await primary.notice('armed');
   return { primary, shadow };
 }

@@ -67,7 +67,7 @@ export class Panel {
     const bars = shown.map((rate) => BARS[Math.ceil((rate / most) * (BARS.length - 1))]).join('');
     return [
       row('host', 'address', 'role', 'event', 'lag', 'log'),
-      ...this.#sides.map((one) => row(...this.#cells(one))),
+      ...this.#sides.map((one) => this.#row(one)),
       row(
         this.#users.name,
         this.#users.address,
@@ -84,26 +84,27 @@ export class Panel {
   line({ acknowledged }: Users): string {
     const perSecond = this.#mailRate.perSecond(acknowledged);
     const sides = this.#sides.map((one) => {
-      const [host, , role, event, lag, log] = this.#cells(one);
-      return `${host} ${role}, event ${event}${lag === '-' ? '' : `, lag ${lag}`}, log ${log}`;
+      const { role, lag, rate } = this.#look(one);
+      const running = one.side.exited === undefined ? `, log ${bytes(rate)}/s` : '';
+      return `${one.host.name} ${role}${lag && `, lag ${lag}`}${running}`;
     });
     return `  ${acknowledged} mails, ${perSecond}/s | ${sides.join(' | ')}`;
   }
 
-  #cells(one: SideOnHost): string[] {
+  #row(one: SideOnHost): string {
+    const { role, event, lag, logged, rate } = this.#look(one);
+    const running = one.side.exited === undefined ? `, ${bytes(rate)}/s` : '';
+    return row(one.host.name, one.host.address, role, `${event}`, lag || '-', `${bytes(logged)}${running}`);
+  }
+
+  #look(one: SideOnHost) {
     const { status, exited } = one.side;
     const [event, executed, logged] = [status.lsn, status.lsnExecuted, status.logFileBytes].map((value) =>
       Number(value ?? 0),
     ) as [number, number, number];
     const rate = this.#logRates.get(one.side)?.perSecond(logged) ?? 0;
-    const lag = status.live && status.protected ? `${Math.max(0, event - executed)} events` : '-';
-    return [
-      one.host.name,
-      one.host.address,
-      roleOf(one, this.unplugged),
-      `${event}`,
-      exited === undefined ? lag : '-',
-      exited === undefined ? `${bytes(logged)}, ${bytes(rate)}/s` : bytes(logged),
-    ];
+    const mirrored = exited === undefined && status.live && status.protected;
+    const lag = mirrored ? `${Math.max(0, event - executed)} events` : '';
+    return { role: roleOf(one, this.unplugged), event, lag, logged, rate };
   }
 }

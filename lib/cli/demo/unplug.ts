@@ -4,15 +4,16 @@
  */
 import { join } from 'node:path';
 import { LockstepError } from '../../errors.js';
+import { invalid } from '../../options.js';
 import { count } from '../report.js';
 import { runLockstep } from './children.js';
 import { Hosts } from './hosts.js';
 import { MAILBOX, type Mail, PORT } from './mail.js';
-import { greeting, HUNG_MS, MACHINE, type Pair, packServer, startPair } from './mail-pair.js';
+import { greeting, HUNG_MS, MACHINE, type Pair, packServer, Sides, startPair } from './mail-pair.js';
 import { judgeMailbox } from './mailbox.js';
 import { Panel } from './panel.js';
 import { explainPause, milliseconds } from './pause.js';
-import { replayBoth } from './replay-both.js';
+import { replayLogs } from './replay-logs.js';
 import type { Screen } from './screen.js';
 import { Users } from './users.js';
 
@@ -137,12 +138,13 @@ async function tell(
   const hosts = await Hosts.make(['A', 'B', 'C'], ['A', 'B']);
   cleanup.add(() => hosts.close());
   over.throwIfAborted();
-  const pair = await startPair(hosts, directory, image, (side) =>
+  const sides = new Sides(hosts, directory, (side) =>
     cleanup.add(async () => {
       if (side.exited === undefined) side.kill();
       await side.end();
     }),
   );
+  const pair = await startPair(sides, image);
   const { primary, shadow } = pair;
   const [a, b, c] = [hosts.host('A'), hosts.host('B'), hosts.host('C')];
   screen.line(`  A, ${a.address}: the primary, process ${primary.pid}`);
@@ -171,7 +173,7 @@ async function tell(
   shadow.stop();
   const ended = await shadow.end();
   if (ended !== 'status 143') wrong.push(`the shadow, asked to stop, ended with ${ended}`);
-  wrong.push(...(await replayBoth(directory, screen, over)));
+  wrong.push(...(await replayLogs(directory, ['primary.log', 'shadow.log'], screen, over)));
   return wrong;
 }
 
@@ -183,6 +185,8 @@ export async function unplugDemo(
   screen: Screen,
   over: AbortSignal,
 ): Promise<string[]> {
+  if (flags.users < 1 || flags.mails < 2)
+    throw invalid('the demo takes at least one user, who sends at least two mails');
   const cleanup = new Cleanup();
   over.addEventListener('abort', () => void cleanup.run());
   try {

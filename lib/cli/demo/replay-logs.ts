@@ -3,10 +3,14 @@ import { count } from '../report.js';
 import { replayElsewhere } from './children.js';
 import type { Screen } from './screen.js';
 
-/** Relives primary.log and shadow.log, each in a process that took no part in them. What was off. */
-export async function replayBoth(directory: string, screen: Screen, over?: AbortSignal): Promise<string[]> {
-  screen.step('Replaying both recordings, in processes of their own');
-  const names = ['primary.log', 'shadow.log'];
+/** Relives the recordings, each in a process that took no part in it. What was off. */
+export async function replayLogs(
+  directory: string,
+  names: string[],
+  screen: Screen,
+  over?: AbortSignal,
+): Promise<string[]> {
+  screen.step('Replaying the recordings, in processes of their own');
   const replays = await Promise.all(names.map((name) => replayElsewhere(join(directory, name), over)));
   return replays.flatMap(({ status, events, checked, wallMs, stderr }, index) => {
     const name = names[index];
