@@ -92,7 +92,7 @@ async function checkMailbox(
   const copy = join(directory, 'mail');
   const control = join(directory, 'shadow.control');
   screen.step(
-    `Reading the mailbox out of the running machine: lockstep cp -r --control ${control} ${MAILBOX} ...`,
+    'Reading the mailbox out of the machine on B: lockstep cp -r --control shadow.control /mail mail',
   );
   const { status, stderr } = await runLockstep(['cp', '-r', '--control', control, MAILBOX, copy], over);
   if (status !== 0) return [`the mailbox cannot be read: ${stderr.trim()}`];
