@@ -17,7 +17,7 @@ await build({
   platform: 'node',
   target: 'node20',
   // Found through the installed package: WebAssembly, and a progress bar that few commands show.
-  external: ['iced-x86', 'cli-progress'],
+  external: ['iced-x86', 'cli-progress', 'prom-client'],
   define: { 'import.meta.url': 'bundleUrl' },
   banner: {
     js: `/* Contains commander:\n\n${license}\n*/\nconst bundleUrl = require('node:url').pathToFileURL(__filename).href;`,

@@ -4,26 +4,40 @@ import { createInterface } from 'node:readline';
 import { LockstepError } from '../errors.js';
 import type { GuestTreeEntry } from '../guest-tree-answer.js';
 import type { Machine } from '../machine.js';
+import type { SideReport } from './side-report.js';
 
-/** One line of JSON each way: what `lockstep cp` says to a running machine. */
-export interface ControlRequest {
-  op: 'read' | 'list' | 'stat' | 'tree';
-  path: string;
-}
+/** One line of JSON each way: what `lockstep cp` and `lockstep status` say to a running machine. */
+export type ControlRequest = { op: 'read' | 'list' | 'stat' | 'tree'; path: string } | { op: 'status' };
 
 export type ControlReply =
   | { ok: true; data: string }
   | { ok: true; files: { name: string; type: string; sizeBytes: number }[] }
   | { ok: true; tree: (Omit<GuestTreeEntry, 'contents'> & { data: string })[] }
+  | { ok: true; report: SideReport }
   | { ok: false; code: string; message: string; hint?: string; errno?: number };
 
-/** Why the machine cannot be asked now; undefined: it can. */
-export type Refusal = () => LockstepError | undefined;
+/** Of a side of a pair. */
+export interface ControlOptions {
+  /** Why the machine cannot be asked now; undefined: it can. */
+  refusal?: () => LockstepError | undefined;
+  /** Where the side stands. */
+  report?: () => SideReport;
+}
 
-async function answer(machine: Machine, refusal: Refusal, line: string): Promise<ControlReply> {
+async function answer(
+  machine: Machine,
+  { refusal, report }: ControlOptions,
+  line: string,
+): Promise<ControlReply> {
   try {
-    const { op, path } = JSON.parse(line) as ControlRequest;
-    const refused = refusal();
+    const request = JSON.parse(line) as ControlRequest;
+    const { op } = request;
+    if (op === 'status') {
+      if (report) return { ok: true, report: report() };
+      throw new LockstepError('ERR_LOCKSTEP_STATE', 'this machine is no side of a pair');
+    }
+    const { path } = request;
+    const refused = refusal?.();
     if (refused) throw refused;
     if (op === 'read')
       return { ok: true, data: Buffer.from(await machine.readFile(path)).toString('base64') };
@@ -45,10 +59,10 @@ async function answer(machine: Machine, refusal: Refusal, line: string): Promise
   }
 }
 
-async function serve(machine: Machine, refusal: Refusal, socket: Socket): Promise<void> {
+async function serve(machine: Machine, options: ControlOptions, socket: Socket): Promise<void> {
   socket.on('error', () => {});
   for await (const line of createInterface({ input: socket })) {
-    socket.write(`${JSON.stringify(await answer(machine, refusal, line))}\n`);
+    socket.write(`${JSON.stringify(await answer(machine, options, line))}\n`);
   }
 }
 
@@ -64,17 +78,17 @@ async function removeStale(path: string): Promise<void> {
   if (code === 'ECONNREFUSED') rmSync(path, { force: true });
 }
 
-/** Answers `lockstep cp` on a Unix socket that only this user can open. */
+/** Answers `lockstep cp` and `lockstep status` on a Unix socket that only this user can open. */
 export async function serveControl(
   path: string,
   machine: Machine,
-  refusal: Refusal = () => undefined,
+  options: ControlOptions = {},
 ): Promise<{ close(): Promise<void> }> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    void serve(machine, refusal, socket);
+    void serve(machine, options, socket);
   });
   await removeStale(path);
   const mask = process.umask(0o177);

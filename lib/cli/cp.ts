@@ -1,14 +1,13 @@
 import { stat, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { constants } from 'node:os';
 import { basename, join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { type ErrorCode, LockstepError } from '../errors.js';
 import type { GuestTreeEntry } from '../guest-tree-answer.js';
 import { invalid } from '../options.js';
 import { Recording } from '../recording.js';
 import { replay } from '../replay.js';
-import type { ControlReply, ControlRequest } from './control-server.js';
+import { ask } from './control-client.js';
+import type { ControlRequest } from './control-server.js';
 import { writeTree } from './copy-tree.js';
 import { say } from './report.js';
 
@@ -17,30 +16,6 @@ interface Flags {
   event?: number;
   recursive?: boolean;
   quiet?: boolean;
-}
-
-async function ask(path: string, request: ControlRequest): Promise<ControlReply> {
-  const socket = connect(path);
-  const failed = new Promise<never>((_resolve, reject) => {
-    socket.once('error', (cause) =>
-      reject(
-        new LockstepError('ERR_LOCKSTEP_SYSTEM', `no machine answers at ${path}`, {
-          cause,
-          hint: 'Is it running, with this --control?',
-        }),
-      ),
-    );
-  });
-  const answered = (async () => {
-    socket.write(`${JSON.stringify(request)}\n`);
-    for await (const line of createInterface({ input: socket })) return JSON.parse(line) as ControlReply;
-    throw new LockstepError('ERR_LOCKSTEP_SYSTEM', 'the machine ended before it answered');
-  })();
-  try {
-    return await Promise.race([answered, failed]);
-  } finally {
-    socket.destroy();
-  }
 }
 
 /** Answers what `lockstep cp` asks of a machine, wherever that is. */

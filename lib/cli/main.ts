@@ -8,6 +8,7 @@ import {
   addPairOptions,
   controlOption,
   networkOption,
+  seconds,
   whole,
 } from './options.js';
 
@@ -121,6 +122,15 @@ function buildProgram(finish: (status: number) => void): Command {
     .argument('<address...>', 'the console addresses of both sides')
     .option('--timeout <ms>', 'give up when no side was live for this long', whole, 30_000);
   runs(console, () => import('./console.js'));
+
+  const status = command(
+    'status',
+    'say where the sides of a pair stand; exits 1 when it is unprotected, 2 when gone',
+  )
+    .argument('<control...>', 'the --control sockets of its sides')
+    .option('--watch [seconds]', 'again and again', seconds)
+    .option(...json);
+  runs(status, () => import('./status.js'));
 
   const demo = command('demo', 'unplug the host of a mail server under its users, before your eyes')
     .option('--users <n>', 'users that send mail at the same time', whole, 50)

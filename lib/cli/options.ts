@@ -38,6 +38,8 @@ export interface PairFlags {
   silence?: number;
   heartbeat?: number;
   lag?: number;
+  control?: string;
+  metrics?: string;
   json?: boolean;
   quiet?: boolean;
 }
@@ -46,6 +48,12 @@ export function whole(text: string): number {
   const number = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(number))
     throw new InvalidArgumentError('Not a whole number.');
+  return number;
+}
+
+export function seconds(text: string): number {
+  const number = Number(text);
+  if (!(number >= 0.1 && number <= 86_400)) throw new InvalidArgumentError('Not from 0.1 to 86400 seconds.');
   return number;
 }
 
@@ -130,7 +138,10 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
 }
 
 export function controlOption(): Option {
-  return new Option('--control <socket>', 'listen here for `lockstep cp`');
+  return new Option(
+    '--control <socket>',
+    'listen here for `lockstep cp` (and, of a pair, `lockstep status`)',
+  );
 }
 
 export function addLogFileOptions(command: Command, { required }: { required: boolean }): Command {
@@ -161,5 +172,6 @@ export function addPairOptions(command: Command): Command {
       'slow the primary down when the shadow is this much log behind; the same on both sides (default: 16384)',
       whole,
     )
+    .option('--metrics <address>', 'serve Prometheus at HOST:PORT, or at a port of the loopback')
     .option('--json', 'print notices as JSON lines on stderr');
 }

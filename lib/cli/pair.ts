@@ -2,8 +2,10 @@ import { Arbiter } from '../arbiter.js';
 import { LockstepError } from '../errors.js';
 import type { PairEvents, PairNotice, PairNoticeName } from '../events.js';
 import type { PairOptions, PairSide } from '../pair-side.js';
+import { serveControl } from './control-server.js';
 import type { PairFlags } from './options.js';
 import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
+import { SideWatch } from './side-report.js';
 
 const STATUS_MS = 100;
 
@@ -60,8 +62,61 @@ function printText(side: PairSide, flags: PairFlags): void {
   side.on('warning', ({ detail }) => say(flags, detail));
 }
 
+/** Answers for a side: at its control socket, and to Prometheus. */
+async function serveOperator(
+  side: PairSide,
+  flags: PairFlags,
+  startedAs: 'primary' | 'shadow',
+): Promise<() => Promise<void>> {
+  const watch = new SideWatch(side, startedAs);
+  const servers: { close(): Promise<void> }[] = [];
+  const close = async () => {
+    watch.close();
+    await Promise.all(servers.map((server) => server.close()));
+  };
+  try {
+    if (flags.control !== undefined) {
+      const report = () => watch.report();
+      servers.push(
+        await serveControl(flags.control, side.machine, { refusal: () => whileShadow(side), report }),
+      );
+    }
+    if (flags.metrics !== undefined) {
+      const { serveMetrics } = await import('./metrics.js');
+      const server = await serveMetrics(flags.metrics, side, watch);
+      if (!flags.json) say(flags, `metrics at ${server.address}`);
+      servers.push(server);
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return close;
+}
+
+/** What a machine is asked is an input of its own, and a shadow's machine gets its primary's. */
+function whileShadow(side: PairSide): LockstepError | undefined {
+  if (side.status()?.live) return undefined;
+  return new LockstepError('ERR_LOCKSTEP_STATE', 'this side is a shadow, and answers only once it is live', {
+    hint: "Ask at the primary's --control.",
+  });
+}
+
 /** Runs one side to its end; the status to exit with. */
-export async function runSide(side: PairSide, flags: PairFlags): Promise<number> {
+export async function runSide(
+  side: PairSide,
+  flags: PairFlags,
+  startedAs: 'primary' | 'shadow',
+): Promise<number> {
+  const close = await serveOperator(side, flags, startedAs);
+  try {
+    return await runToEnd(side, flags);
+  } finally {
+    await close();
+  }
+}
+
+async function runToEnd(side: PairSide, flags: PairFlags): Promise<number> {
   const ticker = flags.json ? printJson(side) : undefined;
   if (!flags.json) printText(side, flags);
   let asked: number | undefined;

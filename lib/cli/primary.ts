@@ -1,5 +1,4 @@
 import { Primary } from '../primary.js';
-import { serveControl } from './control-server.js';
 import { guestImage, logOptions, machineOptions } from './guest.js';
 import type { GuestFlags, LogFlags, PairFlags } from './options.js';
 import { pairOptions, runSide } from './pair.js';
@@ -13,10 +12,5 @@ export default async function primary(
   // The console is a socket's, not this process's: no terminal unless a client brings one.
   const options = { ...machineOptions(flags), tty: {} };
   const side = await Primary.create(image, { ...options, ...logOptions(flags), ...pairOptions(flags) });
-  const control = flags.control === undefined ? undefined : await serveControl(flags.control, side.machine);
-  try {
-    return await runSide(side, flags);
-  } finally {
-    await control?.close();
-  }
+  return await runSide(side, flags, 'primary');
 }
