@@ -2,12 +2,12 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { command, printedRandom, root, scratch } from './helpers/command.js';
+import { printedRandom, scratch } from './helpers/command.js';
 import { patience, times } from './helpers/pace.js';
 import type { Random } from './helpers/random.js';
 import { redisServer } from './helpers/redis-server.js';
 import { replayKicked } from './helpers/replays.js';
-import type { UnplugJob, UnplugReport } from './helpers/unplug-child.js';
+import { type UnplugJob, unplugOnce } from './helpers/unplug.js';
 
 async function unplug(t: ExecutionContext, random: Random, victim: UnplugJob['victim']): Promise<void> {
   const directory = scratch(t);
@@ -19,18 +19,7 @@ async function unplug(t: ExecutionContext, random: Random, victim: UnplugJob['vi
     beforeMs: patience(random.between(50, 1000)),
     afterMs: patience(500),
   };
-  const child = [
-    'timeout',
-    `${patience(60)}`,
-    process.execPath,
-    '--import=tsx',
-    join(root, 'test/helpers/unplug-child.ts'),
-  ];
-  const { stdout, stderr, status } = await command(['unshare', '--net', ...child, JSON.stringify(job)], {
-    cwd: root,
-  });
-  t.is(status, 0, stderr.toString());
-  const report = JSON.parse(stdout.toString()) as UnplugReport;
+  const report = await unplugOnce(job);
   t.log(
     `${victim} killed after ${job.beforeMs} ms: ${report.acknowledged} writes, nobody answered for ${report.servicePauseMs.toFixed(0)} ms, longest wait ${report.longestWaitMs.toFixed(0)} ms`,
   );

@@ -6,23 +6,8 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SideProcess } from '../../lib/cli/demo/children.js';
-import { type ClientsReport, RedisClients } from './redis-clients.js';
-
-export interface UnplugJob {
-  /** Of the server. */
-  argv: string[];
-  directory: string;
-  victim: 'primary' | 'shadow';
-  clients: number;
-  /** How long the clients work before the kill, and after the survivor goes on. */
-  beforeMs: number;
-  afterMs: number;
-}
-
-export interface UnplugReport extends ClientsReport {
-  /** How the survivor ended. */
-  survivor: string;
-}
+import { RedisClients } from './redis-clients.js';
+import type { UnplugJob, UnplugReport } from './unplug.js';
 
 const ADDRESS = '10.0.2.15';
 const ip = (line: string) => execFileSync('ip', line.split(' '));
