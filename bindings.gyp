@@ -54,6 +54,8 @@
       'native/memory/dirty_tracker.cc',
       'native/memory/guest_memory.cc',
       'native/memory/stream_hash.cc',
+      'native/net/bridge_port.cc',
+      'native/net/heard_frames.cc',
       'native/net/nic.cc',
       'native/net/tap.cc',
       'native/net/unix_nic.cc',

@@ -143,6 +143,7 @@ Driver& Machine::go_live() {
     std::lock_guard lock(parts_mutex_);
     recorder_ = std::move(recorder);
   }
+  if (pair_) inputs_->heard(heard_.take());
   if (pair_ && options_.net && !nic_)
     listener_.on_warning("ERR_LOCKSTEP_NET",
                          "this side's network card is joined to nothing: what it sends is lost");

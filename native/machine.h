@@ -17,6 +17,7 @@
 #include "link/pair.h"
 #include "log/log_file.h"
 #include "machine_options.h"
+#include "net/heard_frames.h"
 #include "net/nic.h"
 #include "replay/divergence.h"
 #include "replay/recorder.h"
@@ -124,6 +125,7 @@ class Machine {
   ControlPort control_port_{inbox_};
   Fd stdin_, stdout_, stderr_;
   std::unique_ptr<Nic> nic_;          // before the pair, whose thread sends through it
+  HeardFrames heard_;                 // a shadow's; the pair's thread's until this side is live
   std::atomic<Nic*> cable_{nullptr};  // the same, for that thread: a shadow's is there later than the pair
 
   Bytes image_bytes_;

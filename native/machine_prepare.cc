@@ -54,6 +54,8 @@ void Machine::prepare_origin() {
 }
 
 void Machine::plug_in() {
+  // Each side of a pair hears what is sent to the other.
+  config_.nic.flooded = config_.mode == Mode::kPrimary || config_.mode == Mode::kShadow;
   if (options_.net) nic_ = open_nic(config_.nic, *options_.net);
   cable_ = nic_.get();
 }
@@ -93,12 +95,13 @@ void Machine::prepare_shadow() {
     listener_.on_pair(e);
   };
   config_.pair.cancelled = [this] { return control_.stopping(); };
-  // Of the host's queue no more than its usual length at a time.
-  constexpr size_t kDiscardMax = 1000;
   config_.pair.send_frames = [this](std::span<const uint8_t> stream) {
     return lockstep::send_frames(cable_, stream);
   };
-  config_.pair.discard_frames = [this] { lockstep::discard_frames(cable_, kDiscardMax); };
+  config_.pair.hear_frames = [this] {
+    if (Nic* nic = cable_) heard_.hear(*nic);
+  };
+  config_.pair.frame_logged = [this](std::span<const uint8_t> frame) { heard_.logged(frame); };
   config_.pair.announce = [this] {
     if (Nic* nic = cable_) lockstep::announce(nic, *options_.net);
   };

@@ -35,9 +35,10 @@ struct PairOptions {
   // Released network output, on any thread; how much of it was whole frames. Null: this side has no network,
   // and what leaves is lost, as on a wire that leads nowhere.
   std::function<size_t(std::span<const uint8_t>)> send_frames;
-  // Shadow, on the pair's thread. Throws away the frames that came in so far, which the primary has: now and
-  // then, so that what finds nobody after a primary's end finds room here. Null: nothing.
-  std::function<void()> discard_frames;
+  // Shadow, on the pair's thread, until it is live: takes the frames that its card has heard so far, and is
+  // told of each that the primary has in the log. Null: nothing.
+  std::function<void()> hear_frames;
+  std::function<void(std::span<const uint8_t>)> frame_logged;
   // Shadow, on the pair's thread, once it is live: says to the network that the machine is here now.
   // Repeated, because a late frame of the other side would lead it back. Null: nothing.
   std::function<void()> announce;

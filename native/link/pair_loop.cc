@@ -128,7 +128,7 @@ void PairImpl::timers() {
   }
   if (link_ && joined_ && now >= heartbeat_at_us_) {
     heartbeat_at_us_ = now + heartbeat_us;
-    if (!role_live_ && options_.discard_frames) options_.discard_frames();
+    if (!role_live_ && options_.hear_frames) options_.hear_frames();
     if (is_primary_) {
       // Behind a backlog a heartbeat would tell nothing: the backlog itself is heard.
       if (link_->unsent() == 0) send_link(link_message::Heartbeat{now, false});

@@ -193,6 +193,7 @@ void PairImpl::take_frame(Lock& lock, std::span<const uint8_t> frame) {
   std::string log_error;
   // Decoding and our own log take time, and the replayer must be able to take what is there meanwhile.
   lock.unlock();
+  if (options_.hear_frames) options_.hear_frames();  // before the log speaks of them
   try {
     if (FrameDecoder::frame_length(frame) != frame.size()) {
       throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "A frame whose length is not its message's.");
@@ -224,7 +225,7 @@ void PairImpl::take_frame(Lock& lock, std::span<const uint8_t> frame) {
   changed_.notify_all();
 }
 
-// The same count as the recorder's, so that the console client resends from the right byte.
+// The same count of console input as the recorder's, so that the client resends from the right byte.
 void PairImpl::count_input(const Event& event) {
   lsn_received_ = event.lsn;
   for (const Input& input : event.inputs) {
@@ -232,6 +233,7 @@ void PairImpl::count_input(const Event& event) {
       input_received_ += input.bytes.size();
     }
     if (input.kind == InputKind::kEof && input.channel == 0) input_ended_ = true;
+    if (input.kind == InputKind::kPacket && options_.frame_logged) options_.frame_logged(input.bytes);
   }
 }
 

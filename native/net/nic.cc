@@ -1,5 +1,4 @@
-// What every back end has in common: frames out of the output channel, and into nowhere; announcing; opening
-// one.
+// What every back end has in common: frames out of the output channel; announcing; opening one.
 #include "net/nic.h"
 
 #include <array>
@@ -14,11 +13,6 @@ size_t send_frames(Nic* nic, std::span<const uint8_t> stream) {
   for (auto frame = next_frame(stream); !frame.empty(); frame = next_frame(stream))
     if (nic && !nic->send(frame)) nic->lost_out++;
   return bytes - stream.size();
-}
-
-void discard_frames(Nic* nic, size_t max_frames) {
-  std::array<uint8_t, 65536> frame;
-  while (nic && max_frames-- && nic->receive(frame)) continue;
 }
 
 void announce(Nic* nic, const NetOptions& options) {
@@ -40,7 +34,7 @@ void announce(Nic* nic, const NetOptions& options) {
 std::unique_ptr<Nic> open_nic(const NicConfig& config, const NetOptions& options) {
   switch (config.kind) {
     case NicConfig::Kind::kNone: return nullptr;
-    case NicConfig::Kind::kTap: return open_tap(config.name, config.bridge, options);
+    case NicConfig::Kind::kTap: return open_tap(config, options);
     case NicConfig::Kind::kUnix: return open_unix_nic(config.path, config.peer);
   }
   return nullptr;

@@ -16,6 +16,7 @@ struct NicConfig {
   Kind kind = Kind::kNone;
   std::string name;        // kTap: the interface, "" makes up one
   std::string bridge;      // kTap: which it becomes a port of, "" of none
+  bool flooded = false;    // kTap with a bridge: the other ports hear what is sent to the machine
   std::string path, peer;  // kUnix: this side's socket, and the other's ("": whoever last sent something)
 };
 
@@ -35,17 +36,15 @@ class Nic {
 };
 
 // An interface that exists is taken as it is. One that does not is made, with the gateway's address and the
-// machine's netmask and MTU, and is gone when closed; a port of `bridge` has no address of its own. Throws
+// machine's netmask and MTU, and is gone when closed; a port of a bridge has no address of its own. Throws
 // ERR_LOCKSTEP_NET_PERMISSION, ERR_LOCKSTEP_NO_TUN, ERR_LOCKSTEP_NET_BUSY, ERR_LOCKSTEP_NET.
-std::unique_ptr<Nic> open_tap(const std::string& name, const std::string& bridge, const NetOptions& options);
+std::unique_ptr<Nic> open_tap(const NicConfig& config, const NetOptions& options);
 // One datagram a frame. Throws ERR_LOCKSTEP_NET, ERR_LOCKSTEP_NET_BUSY.
 std::unique_ptr<Nic> open_unix_nic(const std::string& path, const std::string& peer);
 
 // Sends what stands in the network's output channel; how many bytes of it were whole frames. Null loses them.
 size_t send_frames(Nic* nic, std::span<const uint8_t> stream);
 
-// Throws away what has come in so far; `max_frames` bounds how long that takes.
-void discard_frames(Nic* nic, size_t max_frames);
 // Tells switches and neighbours where the machine is: a gratuitous ARP request (RFC 5227, 3).
 void announce(Nic* nic, const NetOptions& options);
 

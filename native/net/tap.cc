@@ -4,6 +4,7 @@
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 
 #include "error.h"
 #include "kvm/system.h"
+#include "net/bridge_port.h"
 #include "net/nic.h"
 
 namespace lockstep {
@@ -72,6 +74,15 @@ void configure(const std::string& name, bool own_address, const NetOptions& opti
     set_address(SIOCSIFADDR, "SIOCSIFADDR", options.gateway);
     set_address(SIOCSIFNETMASK, "SIOCSIFNETMASK", options.netmask);
   }
+  if (!own_address) {
+    // A bridge takes the lowest address of its ports for its own, and hosts that knew it by another would
+    // lose it when ours comes or goes. So ours is high, and the same on both sides of a pair.
+    ifreq address = request(name);
+    address.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+    std::memcpy(address.ifr_hwaddr.sa_data, options.mac.data(), options.mac.size());
+    address.ifr_hwaddr.sa_data[0] = static_cast<char>(0xfe);
+    set(SIOCSIFHWADDR, "SIOCSIFHWADDR", address);
+  }
   ifreq mtu = request(name);
   mtu.ifr_mtu = options.mtu;
   set(SIOCSIFMTU, "SIOCSIFMTU", mtu);
@@ -87,11 +98,14 @@ void configure(const std::string& name, bool own_address, const NetOptions& opti
   set(SIOCSIFFLAGS, "SIOCSIFFLAGS", up);
 }
 
-void join_bridge(const std::string& name, const std::string& bridge) {
+void join_bridge(const std::string& name, const std::string& bridge, bool flooded) {
   Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ifreq r = request(bridge);
   r.ifr_ifindex = static_cast<int>(if_nametoindex(name.c_str()));
-  if (ioctl(socket.get(), SIOCBRADDIF, &r) == 0) return;
+  if (ioctl(socket.get(), SIOCBRADDIF, &r) == 0) {
+    if (flooded) flood_bridge_port(r.ifr_ifindex);
+    return;
+  }
   const std::string what = "the bridge " + bridge;
   if (errno == EPERM) throw_system("ERR_LOCKSTEP_NET_PERMISSION", "SIOCBRADDIF", what, kNoRight);
   if (errno == EBUSY) return;  // a port of it, or of another, by its owner's will
@@ -101,7 +115,8 @@ void join_bridge(const std::string& name, const std::string& bridge) {
 
 }  // namespace
 
-std::unique_ptr<Nic> open_tap(const std::string& name, const std::string& bridge, const NetOptions& options) {
+std::unique_ptr<Nic> open_tap(const NicConfig& config, const NetOptions& options) {
+  const std::string &name = config.name, &bridge = config.bridge;
   const bool exists = !name.empty() && if_nametoindex(name.c_str()) != 0;
   Fd fd = open_tun();
   ifreq r = request(name.empty() ? "lockstep%d" : name);
@@ -115,7 +130,7 @@ std::unique_ptr<Nic> open_tap(const std::string& name, const std::string& bridge
                  exists ? "it exists and is no TAP interface of one queue: take another name" : "");
   }
   if (!exists) configure(r.ifr_name, bridge.empty(), options);
-  if (!bridge.empty()) join_bridge(r.ifr_name, bridge);
+  if (!bridge.empty()) join_bridge(r.ifr_name, bridge, config.flooded);
   return std::make_unique<Tap>(std::move(fd), r.ifr_name);
 }
 

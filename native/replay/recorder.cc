@@ -95,6 +95,9 @@ void Recorder::log(Event* event) {
   event->access_hash = parts_.at.access_hash();
   append(*event);
   if (!parts_.pair) return;
+  // What has come in is in the shadow before the guest sees it, so that it need not come again after a
+  // takeover: whoever sent it would notice only by a timer of its own that nobody has answered.
+  if (!event->inputs.empty()) flush();
   Progression after = parts_.at;
   after.apply(*event);
   if (after.input_bytes != parts_.at.input_bytes || after.input_ended != parts_.at.input_ended)
