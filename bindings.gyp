@@ -38,6 +38,7 @@
       'native/link/pair_loop.cc',
       'native/link/pair_primary.cc',
       'native/link/pair_shadow.cc',
+      'native/link/remote_arbiter.cc',
       'native/link/socket.cc',
       'native/log/crc32c.cc',
       'native/log/frame_decoder.cc',
@@ -76,6 +77,7 @@
     # The only files that know N-API.
     'node_sources': [
       'native/addon.cc',
+      'native/arbiter_clerk.cc',
       'native/log_object.cc',
       'native/machine_config.cc',
       'native/machine_object.cc',

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { native } from './addon.js';
+import { EtcdClerk, type EtcdOptions } from './arbiter-etcd.js';
 import { guarded, LockstepError } from './errors.js';
 
 /**
@@ -11,6 +12,11 @@ import { guarded, LockstepError } from './errors.js';
 export class Arbiter {
   /** How the other side names the same arbiter. */
   readonly address: string;
+
+  /** @internal How the core names it. */
+  readonly native: string;
+
+  readonly #clerk: EtcdClerk | undefined;
 
   /** Files in a directory that both sides reach. Made when missing, mode 0700. */
   static file(directory: string): Arbiter {
@@ -30,28 +36,49 @@ export class Arbiter {
     return new Arbiter(`memory:${name}`);
   }
 
-  /** `file:DIRECTORY` or `memory:NAME`. */
-  static parse(address: string): Arbiter {
-    const [, kind, rest = ''] = /^(file|memory):(.+)$/.exec(address) ?? [];
+  /**
+   * An etcd cluster. Asked by a thread of its own, which is there while a side of a pair uses the arbiter; at
+   * other times claim() and arm() find it unreachable.
+   */
+  static etcd(options: EtcdOptions): Arbiter {
+    return new Arbiter(`etcd:${options.endpoints.join(',')}`, new EtcdClerk(options));
+  }
+
+  /** `file:DIRECTORY`, `memory:NAME` or `etcd:HOST:PORT[,HOST:PORT...]`. */
+  static parse(address: string, etcd: Omit<EtcdOptions, 'endpoints'> = {}): Arbiter {
+    const [, kind, rest = ''] = /^(file|memory|etcd):(.+)$/.exec(address) ?? [];
     if (kind === 'file') return Arbiter.file(rest);
     if (kind === 'memory') return Arbiter.inProcess(rest);
+    if (kind === 'etcd') return Arbiter.etcd({ ...etcd, endpoints: rest.split(',') });
     throw new LockstepError('ERR_LOCKSTEP_INVALID_ARGUMENT', `${address} is no arbiter`, {
-      hint: 'Write file:DIRECTORY, a directory that both sides reach.',
+      hint: 'Write file:DIRECTORY, a directory that both sides reach, or etcd:HOST:PORT.',
     });
   }
 
-  private constructor(address: string) {
+  private constructor(address: string, clerk?: EtcdClerk) {
     this.address = address;
+    this.native = clerk ? `remote:${clerk.name}` : address;
+    this.#clerk = clerk;
+  }
+
+  /** @internal Resolves when the arbiter answers; release() goes with each. */
+  async acquire(connectMs: number): Promise<void> {
+    await this.#clerk?.acquire(connectMs);
+  }
+
+  /** @internal */
+  release(): void {
+    this.#clerk?.release();
   }
 
   /** Asks for a generation. The same claim id asking again gets the same answer. */
   claim(pairId: string, generation: number, claimId: string): 'won' | 'lost' | 'unreachable' {
-    return guarded(() => native().arbiterClaim(this.address, pairId, generation, claimId));
+    return guarded(() => native().arbiterClaim(this.native, pairId, generation, claimId));
   }
 
   /** Records that this shadow may claim the generation; false when the arbiter cannot be reached. */
   arm(pairId: string, generation: number, shadowId: string): boolean {
-    return guarded(() => native().arbiterArm(this.address, pairId, generation, shadowId));
+    return guarded(() => native().arbiterArm(this.native, pairId, generation, shadowId));
   }
 
   toString(): string {

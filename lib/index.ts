@@ -1,4 +1,5 @@
 export { Arbiter } from './arbiter.js';
+export type { EtcdOptions } from './arbiter-etcd.js';
 export {
   ConsoleClient,
   type ConsoleClientEvents,

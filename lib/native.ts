@@ -82,7 +82,7 @@ export interface NativeConfig {
     pairId: string;
     linkAddress: string;
     consoleAddress: string;
-    /** 'file:DIRECTORY' or 'memory:NAME'. */
+    /** 'file:DIRECTORY', 'memory:NAME', or 'remote:NAME', served by a worker thread. */
     arbiter: string;
     heartbeatMs: number;
     silenceMs: number;
@@ -248,4 +248,18 @@ export interface Native {
     claimId: string,
   ): 'won' | 'lost' | 'unreachable';
   arbiterArm(arbiter: string, pairId: string, generation: number, shadowId: string): boolean;
+  /** This thread answers what is asked at 'remote:NAME', until it ends. Who asks waits no longer than the limit. */
+  serveArbiter(
+    name: string,
+    answerMsMax: number,
+    serve: (
+      request: number,
+      kind: 'claim' | 'arm',
+      pairId: string,
+      generation: number,
+      askerId: string,
+    ) => void,
+  ): void;
+  /** An armed shadow is answered 'won'. */
+  answerArbiter(name: string, request: number, answer: 'won' | 'lost' | 'unreachable'): void;
 }

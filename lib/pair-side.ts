@@ -29,8 +29,9 @@ export interface PairOptions {
 /** Where a pair stands. Counts are events (LSNs) unless named otherwise. */
 export type PairStatus = NativePairStatus;
 
-/** @internal */
-export function pairConfig(options: PairOptions, pairId: string): NonNullable<NativeConfig['pair']> {
+type PairConfig = NonNullable<NativeConfig['pair']>;
+
+function pairConfig(options: PairOptions, pairId: string): PairConfig {
   const { link, console, arbiter, heartbeatMs = 50, silenceMs = 1000, connectMs = 10_000 } = options;
   parseAddress(link);
   parseAddress(console);
@@ -41,13 +42,33 @@ export function pairConfig(options: PairOptions, pairId: string): NonNullable<Na
     pairId,
     linkAddress: link,
     consoleAddress: console,
-    arbiter: arbiter.address,
+    arbiter: arbiter.native,
     heartbeatMs,
     silenceMs,
     connectMs,
     lagBytesMax: options.lagBytesMax ?? 16 << 20,
     outputBytesMax: options.outputBytesMax ?? 1 << 20,
   };
+}
+
+/** Makes a side once its arbiter answers, which is let go when the side's machine is over. @internal */
+export async function makeSide<T extends PairSide>(
+  options: PairOptions,
+  pairId: string,
+  make: (pair: PairConfig) => T,
+): Promise<T> {
+  const { arbiter } = options;
+  const config = pairConfig(options, pairId);
+  await arbiter.acquire(config.connectMs);
+  const release = () => arbiter.release();
+  try {
+    const side = make(config);
+    side.ended.then(release, release);
+    return side;
+  } catch (error) {
+    release();
+    throw error;
+  }
 }
 
 /** What primary and shadow have in common. */

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Image } from './image.js';
+import type { NativeConfig } from './native.js';
 import { logConfig, type MachineOptions, machineConfig, type OptionalLogOptions } from './options.js';
-import { type PairOptions, PairSide, pairConfig } from './pair-side.js';
+import { makeSide, type PairOptions, PairSide } from './pair-side.js';
 
 export type PrimaryOptions = PairOptions & MachineOptions & OptionalLogOptions;
 
@@ -12,16 +13,17 @@ export class Primary extends PairSide {
 
   /** Makes the machine and listens for its shadow. */
   static async create(image: Image, options: PrimaryOptions): Promise<Primary> {
-    return new Primary(image, options, randomBytes(16).toString('hex'));
+    const pairId = randomBytes(16).toString('hex');
+    const config = { ...machineConfig(image, options), ...logConfig(options) };
+    return await makeSide(
+      options,
+      pairId,
+      (pair) => new Primary({ mode: 'primary', ...config, pair }, pairId),
+    );
   }
 
-  private constructor(image: Image, options: PrimaryOptions, pairId: string) {
-    super({
-      mode: 'primary',
-      ...machineConfig(image, options),
-      ...logConfig(options),
-      pair: pairConfig(options, pairId),
-    });
+  private constructor(config: NativeConfig, pairId: string) {
+    super(config);
     this.pairId = pairId;
   }
 }

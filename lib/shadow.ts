@@ -1,6 +1,6 @@
 import { type CableOptions, cableConfig } from './net-options.js';
 import { invalid, logConfig, type MachineOptions, type OptionalLogOptions } from './options.js';
-import { type PairOptions, PairSide, pairConfig } from './pair-side.js';
+import { makeSide, type PairOptions, PairSide } from './pair-side.js';
 
 export type ShadowOptions = PairOptions &
   OptionalLogOptions & {
@@ -14,17 +14,12 @@ export type ShadowOptions = PairOptions &
 export class Shadow extends PairSide {
   /** Makes a shadow; {@link Shadow.start} connects it to its primary, which brings the machine. */
   static async create(options: ShadowOptions): Promise<Shadow> {
-    return new Shadow(options);
-  }
-
-  private constructor(options: ShadowOptions) {
-    super({
-      mode: 'shadow',
+    const config = {
       ...logConfig(options),
       nic: options.net && cableConfig(options.net, invalid),
       kicksPerSecond: options.kicks?.perSecond,
       kickSeed: options.kicks?.seed,
-      pair: pairConfig(options, ''),
-    });
+    };
+    return await makeSide(options, '', (pair) => new Shadow({ mode: 'shadow', ...config, pair }));
   }
 }

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "arbiter_clerk.h"
 #include "kvm/probe.h"
 #include "log_object.h"
 #include "machine_config.h"
@@ -105,7 +106,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set("probe", probe);                       // probe(): Record<string, string | number | boolean>
   set("arbiterClaim",
       arbiter_claim);  // arbiterClaim(arbiter, pairId, generation, claimId): 'won' | 'lost' | 'unreachable'
-  set("arbiterArm", arbiter_arm);  // arbiterArm(arbiter, pairId, generation, shadowId): boolean
+  set("arbiterArm", arbiter_arm);        // arbiterArm(arbiter, pairId, generation, shadowId): boolean
+  set("serveArbiter", serve_arbiter);    // serveArbiter(name, answerMsMax, serve): void
+  set("answerArbiter", answer_arbiter);  // answerArbiter(name, number, answer): void
   return exports;
 }
 

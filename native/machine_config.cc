@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "link/remote_arbiter.h"
 #include "napi_common.h"
 
 namespace lockstep {
@@ -76,8 +77,9 @@ NicConfig parse_nic(const Fields& fields) {
 std::shared_ptr<Arbiter> make_arbiter(const std::string& text) {
   if (text.starts_with("file:")) return make_file_arbiter(text.substr(5));
   if (text.starts_with("memory:")) return make_memory_arbiter(text.substr(7));
+  if (text.starts_with("remote:")) return make_remote_arbiter(text.substr(7));
   throw Failure("ERR_LOCKSTEP_ARGUMENT",
-                "an arbiter is 'file:DIRECTORY' or 'memory:NAME', not '" + text + "'");
+                "an arbiter is 'file:DIRECTORY', 'memory:NAME' or 'remote:NAME', not '" + text + "'");
 }
 
 MachineConfig parse_machine_config(Napi::Object object) {

@@ -8,7 +8,7 @@
 namespace lockstep {
 
 MachineConfig parse_machine_config(Napi::Object object);
-// 'file:DIRECTORY' or 'memory:NAME'.
+// 'file:DIRECTORY', 'memory:NAME', or 'remote:NAME', which a clerk serves.
 std::shared_ptr<Arbiter> make_arbiter(const std::string& text);
 
 }  // namespace lockstep

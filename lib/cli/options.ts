@@ -35,6 +35,9 @@ export interface PairFlags {
   link: string;
   console: string;
   arbiter: string;
+  etcdCa?: string;
+  etcdCert?: string;
+  etcdKey?: string;
   silence?: number;
   heartbeat?: number;
   lag?: number;
@@ -164,7 +167,10 @@ export function addPairOptions(command: Command): Command {
   return command
     .requiredOption('--link <address>', 'between the two sides: unix:/path or tcp:host:port')
     .requiredOption('--console <address>', 'where this side listens for console clients')
-    .requiredOption('--arbiter <address>', 'file:DIRECTORY, reached by both sides')
+    .requiredOption('--arbiter <address>', 'reached by both sides: file:DIRECTORY or etcd:HOST:PORT,...')
+    .option('--etcd-ca <file>', 'speak TLS to etcd, whose certificate this one signed (user: ETCDCTL_USER)')
+    .option('--etcd-cert <file>', 'the certificate to show to etcd')
+    .option('--etcd-key <file>', 'its key')
     .option('--silence <ms>', 'take a side for dead that is silent this long (default: 1000)', whole)
     .option('--heartbeat <ms>', 'how often a side says that it lives (default: 50)', whole)
     .option(

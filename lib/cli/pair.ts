@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { Arbiter } from '../arbiter.js';
+import type { EtcdOptions } from '../arbiter-etcd.js';
 import { LockstepError } from '../errors.js';
 import type { PairEvents, PairNotice, PairNoticeName } from '../events.js';
+import { invalid } from '../options.js';
 import type { PairOptions, PairSide } from '../pair-side.js';
 import { serveControl } from './control-server.js';
 import type { PairFlags } from './options.js';
@@ -29,8 +32,29 @@ const NOTICES: Record<PairNoticeName, string> = {
   slowed: 'slowed down: the shadow lags',
 };
 
-export function pairOptions({ link, console, arbiter, silence, heartbeat, lag }: PairFlags): PairOptions {
-  const options = { link, console, arbiter: Arbiter.parse(arbiter) };
+/** A password on the command line would be seen by everybody: it comes where etcdctl takes it from, too. */
+function etcdOptions({ etcdCa, etcdCert, etcdKey }: PairFlags): Omit<EtcdOptions, 'endpoints'> {
+  const { ETCDCTL_USER: user = '', ETCDCTL_PASSWORD: password } = process.env;
+  const [, username = user, rest = ''] = /^([^:]*):(.*)$/s.exec(user) ?? [];
+  const read = (path: string | undefined) => (path === undefined ? undefined : readText(path));
+  const tls =
+    etcdCa === undefined ? undefined : { ca: readText(etcdCa), cert: read(etcdCert), key: read(etcdKey) };
+  if (!tls && (etcdCert ?? etcdKey) !== undefined)
+    throw invalid('--etcd-cert and --etcd-key want --etcd-ca too');
+  return { tls, auth: username ? { username, password: password ?? rest } : undefined };
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw invalid(`${path} cannot be read: ${(cause as Error).message}`);
+  }
+}
+
+export function pairOptions(flags: PairFlags): PairOptions {
+  const { link, console, silence, heartbeat, lag } = flags;
+  const options = { link, console, arbiter: Arbiter.parse(flags.arbiter, etcdOptions(flags)) };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
   return { ...options, silenceMs: silence, heartbeatMs: heartbeat, lagBytesMax };
 }

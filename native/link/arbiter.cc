@@ -13,15 +13,15 @@
 #include "fault_point.h"
 
 namespace lockstep {
-namespace {
 
-// Ids become file names, so they may hold nothing that means something in one.
-void check_id(const std::string& id) {
+void check_arbiter_id(const std::string& id) {
   bool good = !id.empty() && id.size() <= 64;
   for (char c : id) good = good && (isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_');
   if (!good)
     throw Failure("ERR_LOCKSTEP_PAIR_ID", "\"" + id + "\" is not an id: use letters, digits, - and _.");
 }
+
+namespace {
 
 struct Descriptor {
   int fd;
@@ -37,7 +37,7 @@ class FileArbiter final : public Arbiter {
   explicit FileArbiter(std::string directory) : directory_(std::move(directory)) {}
 
   bool arm(const std::string& pair_id, uint64_t generation, const std::string& shadow_id) override {
-    check_id(pair_id);
+    check_arbiter_id(pair_id);
     // A shadow that was recorded but never told so may be replaced by another: rename, unlike a claim.
     std::string name = pair_id + ".armed" + std::to_string(generation);
     std::string temporary = write_temporary(name, shadow_id);
@@ -50,7 +50,7 @@ class FileArbiter final : public Arbiter {
   }
 
   Claim claim(const std::string& pair_id, uint64_t generation, const std::string& claim_id) override {
-    check_id(pair_id);
+    check_arbiter_id(pair_id);
     std::string name = pair_id + ".g" + std::to_string(generation);
     std::string temporary = write_temporary(name, claim_id);
     if (temporary.empty()) return Claim::kUnreachable;
@@ -112,13 +112,13 @@ class FileArbiter final : public Arbiter {
 class MemoryArbiter final : public Arbiter {
  public:
   bool arm(const std::string& pair_id, uint64_t generation, const std::string& shadow_id) override {
-    check_id(pair_id);
+    check_arbiter_id(pair_id);
     std::lock_guard lock(mutex_);
     armed_[{pair_id, generation}] = shadow_id;
     return true;
   }
   Claim claim(const std::string& pair_id, uint64_t generation, const std::string& claim_id) override {
-    check_id(pair_id);
+    check_arbiter_id(pair_id);
     std::lock_guard lock(mutex_);
     auto [winner, is_new] = claims_.try_emplace({pair_id, generation}, claim_id);
     (void)is_new;

@@ -124,7 +124,7 @@ void PairImpl::claim_first_generation() {
                     "Give every run of a pair a new random id.");
     case Claim::kUnreachable:
       throw Failure("ERR_LOCKSTEP_ARBITER_UNREACHABLE", "The arbiter cannot be reached or written to.",
-                    "Check that its directory exists and is writable.");
+                    "Check that its directory exists and is writable, or that its servers answer.");
   }
 }
 
@@ -235,6 +235,7 @@ void PairImpl::stop() {
   Lock lock(mutex_);
   stopped_ = true;
   halt_ = true;
+  options_.arbiter->cancel();
   ledger_.wake();
   changed_.notify_all();
   wake();

@@ -9,6 +9,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { root } from './command.js';
+import { Namespace, run } from './namespace.js';
 
 const relay = join(root, 'build/Release/relay');
 
@@ -42,55 +43,6 @@ export const NEAR = '10.0.2.15';
 export const FAR = '10.0.2.2';
 /** The machine's end: what `--net` takes. */
 export const CARD = 'card';
-
-async function run(argv: string[]): Promise<void> {
-  const child = spawn(argv[0] as string, argv.slice(1), { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.on('data', (chunk) => {
-    said += chunk;
-  });
-  const [status] = await once(child, 'close');
-  if (status !== 0) throw new Error(`${argv.join(' ')} ended with ${status}: ${said}`);
-}
-
-/** A network namespace that a sleeping process holds; it ends with its standard input. */
-class Namespace {
-  readonly #holder: ChildProcess;
-  private constructor(holder: ChildProcess) {
-    this.#holder = holder;
-  }
-
-  static async make(): Promise<Namespace> {
-    const holder = spawn('unshare', ['--net', 'sh', '-c', 'echo made; exec cat'], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    await Promise.race([
-      once(holder.stdout, 'data'),
-      once(holder, 'close').then(() => {
-        throw new Error('no network namespace can be made: this needs root');
-      }),
-    ]);
-    const made = new Namespace(holder);
-    const quiet = 'echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up';
-    await run(made.inside(['sh', '-c', quiet]));
-    return made;
-  }
-
-  get path(): string {
-    return `/proc/${this.#holder.pid}/ns/net`;
-  }
-
-  /** The command line, run in here. */
-  inside(argv: string[]): string[] {
-    return ['nsenter', `--net=${this.path}`, ...argv];
-  }
-
-  async remove(): Promise<void> {
-    const ended = once(this.#holder, 'close');
-    this.#holder.stdin?.end();
-    await ended;
-  }
-}
 
 export class BadCable {
   private constructor(

@@ -23,11 +23,18 @@ export class SideChild extends EventEmitter<{ notice: [SideNotice]; exit: [] }> 
   /** 'status N' or the signal's name. */
   exited: string | undefined;
 
-  constructor(name: 'primary' | 'shadow', command: string[], environment: Record<string, string>) {
+  /** @param inside puts a command line where the side is to run; it must end in the same process. */
+  constructor(
+    name: 'primary' | 'shadow',
+    command: string[],
+    environment: Record<string, string>,
+    inside: (argv: string[]) => string[] = (argv) => argv,
+  ) {
     super();
     this.setMaxListeners(0);
     this.name = name;
-    this.child = spawn(process.execPath, command, {
+    const [program, ...rest] = inside([process.execPath, ...command]) as [string, ...string[]];
+    this.child = spawn(program, rest, {
       stdio: ['pipe', 'ignore', 'pipe'],
       env: { ...process.env, ...environment },
     });

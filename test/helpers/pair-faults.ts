@@ -23,8 +23,15 @@ const SILENCE_MS = patience(1000);
 /** The pairs of scenarios that broke off: nothing of theirs may stay behind. */
 const opened = new Set<PairUnderTest>();
 
-async function open(settings: PairSettings): Promise<PairUnderTest> {
-  const pair = await PairUnderTest.start(settings);
+let common: Partial<PairSettings> = {};
+
+/** What every pair of this process has, where a scenario does not say otherwise. */
+export function forAllPairs(settings: Partial<PairSettings>): void {
+  common = settings;
+}
+
+export async function open(settings: PairSettings): Promise<PairUnderTest> {
+  const pair = await PairUnderTest.start({ ...common, ...settings });
   opened.add(pair);
   return pair;
 }
@@ -34,12 +41,12 @@ export async function closeAll(): Promise<void> {
   opened.clear();
 }
 
-function must(condition: boolean, pair: PairUnderTest, what: string): void {
+export function must(condition: boolean, pair: PairUnderTest, what: string): void {
   if (!condition) throw new Error(`${what}\n${pair.story()}`);
 }
 
 /** Exactly one of the two claimed the next generation; the other found itself fenced. */
-function mustBeOne(pair: PairUnderTest): 'primary' | 'shadow' {
+export function mustBeOne(pair: PairUnderTest): 'primary' | 'shadow' {
   const { primary, shadow } = pair;
   const winners = [primary, shadow].filter((side) => side.has('claim-won'));
   must(winners.length === 1, pair, `${winners.length} sides won the generation`);
@@ -304,7 +311,7 @@ export function nap(side: 'primary' | 'shadow'): Scenario {
 
 // ---- what must change nothing -------------------------------------------------------------------
 
-function mustBeQuiet(pair: PairUnderTest): void {
+export function mustBeQuiet(pair: PairUnderTest): void {
   for (const side of [pair.primary, pair.shadow]) {
     for (const event of ['suspected', 'claiming', 'alone', 'live', 'fenced', 'diverged']) {
       must(!side.has(event), pair, `the ${side.name} said '${event}', and nothing had happened`);

@@ -31,6 +31,10 @@ export interface PairSettings {
   digestEvery?: number;
   /** Sides made through the API, by a script that blocks its event loop when told to. */
   api?: boolean;
+  /** What both sides ask; a directory of the pair's own when not given. */
+  arbiter?: string;
+  /** Puts the command line of either side on a host of its own. */
+  inside?: Record<'primary' | 'shadow', (argv: string[]) => string[]>;
 }
 
 export interface Verdict {
@@ -144,10 +148,11 @@ export class PairUnderTest {
   }
 
   #spawn(name: 'primary' | 'shadow', more: string[], fault: string | undefined): SideChild {
-    const { silenceMs = patience(1000), heartbeatMs = 50, api } = this.settings;
+    const { silenceMs = patience(1000), heartbeatMs = 50, api, inside } = this.settings;
+    const { arbiter = `file:${this.at('arbiter')}` } = this.settings;
     const options = [
       ...['--json', '--link', `unix:${this.at(name === 'primary' ? 'link' : 'link.relay')}`],
-      ...['--arbiter', `file:${this.at('arbiter')}`, '--console', `unix:${this.at(`${name}.console`)}`],
+      ...['--arbiter', arbiter, '--console', `unix:${this.at(`${name}.console`)}`],
       ...['--log', this.log(name), '--silence', String(silenceMs), '--heartbeat', String(heartbeatMs)],
     ];
     const script = api ? ['--import=tsx', apiSide] : [lockstep];
@@ -155,6 +160,7 @@ export class PairUnderTest {
       name,
       [...script, name, ...options, ...more],
       fault ? { LOCKSTEP_FAULT: fault } : {},
+      inside?.[name],
     );
   }
 

@@ -1,0 +1,114 @@
+/**
+ * The etcd client of an {@link Arbiter}, on a thread of its own: a claim must go through although the process's
+ * event loop is blocked. The only file that knows etcd3.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { Etcd3 } from 'etcd3';
+import { native } from './addon.js';
+import type { EtcdWorkerData, EtcdWorkerNotice } from './arbiter-etcd.js';
+
+/** How often each endpoint is looked at, so that a claim finds a connection that works. */
+const LOOK_MS = 1000;
+
+type Answer = 'won' | 'lost';
+
+const { name, endpoints, prefix, timeoutMs, answerMsMax, credentials, auth }: EtcdWorkerData = workerData;
+
+/** One server, with a connection that is made anew after each failure: a broken one may take minutes to tell. */
+class Endpoint {
+  readonly #address: string;
+  #client: Etcd3 | undefined;
+
+  constructor(address: string) {
+    this.#address = address;
+  }
+
+  async ask<T>(request: (client: Etcd3) => Promise<T>): Promise<T> {
+    this.#client ??= this.#connect();
+    const client = this.#client;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const what = `etcd at ${this.#address} does not answer within ${timeoutMs} ms`;
+      timer = setTimeout(() => reject(new Error(what)), timeoutMs);
+    });
+    try {
+      return await Promise.race([request(client), late]);
+    } catch (error) {
+      if (this.#client === client) {
+        this.#client = undefined;
+        client.close();
+      }
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #connect(): Etcd3 {
+    return new Etcd3({
+      hosts: `${credentials ? 'https' : 'http'}://${this.#address}`,
+      credentials: credentials && {
+        rootCertificate: Buffer.from(credentials.ca),
+        certChain: credentials.cert === undefined ? undefined : Buffer.from(credentials.cert),
+        privateKey: credentials.key === undefined ? undefined : Buffer.from(credentials.key),
+      },
+      auth,
+      dialTimeout: timeoutMs,
+      defaultCallOptions: () => ({ deadline: Date.now() + timeoutMs }),
+      // A fence has no business with a proxy, and a connection that is given up must not live on in a pool.
+      grpcOptions: { 'grpc.enable_http_proxy': 0, 'grpc.use_local_subchannel_pool': 1 },
+    });
+  }
+}
+
+const servers = endpoints.map((address) => new Endpoint(address));
+
+/** Asks all at once and takes the first answer: whoever asks twice is answered alike. */
+function askAll<T>(request: (client: Etcd3) => Promise<T>): Promise<T> {
+  return Promise.any(servers.map((server) => server.ask(request)));
+}
+
+/** The key is made by exactly one, and never removed. Who lost reads whose it is: maybe its own, asked before. */
+async function claim(client: Etcd3, key: string, claimId: string): Promise<Answer> {
+  const { succeeded, responses } = await client
+    .if(key, 'Create', '==', 0)
+    .then(client.put(key).value(claimId))
+    .else(client.get(key))
+    .commit();
+  if (succeeded) return 'won';
+  const winner = responses[0]?.response_range?.kvs[0]?.value.toString();
+  if (winner === undefined) throw new Error(`etcd says neither that ${key} is new nor what it is`);
+  return winner === claimId ? 'won' : 'lost';
+}
+
+async function serve(
+  request: number,
+  kind: 'claim' | 'arm',
+  pairId: string,
+  generation: number,
+  asker: string,
+): Promise<void> {
+  const pair = `${prefix}pairs/${pairId}/`;
+  const answer = await askAll(async (client): Promise<Answer> => {
+    if (kind === 'claim') return await claim(client, `${pair}g${generation}`, asker);
+    await client.put(`${pair}armed${generation}`).value(asker);
+    return 'won';
+  }).catch(() => 'unreachable' as const);
+  native().answerArbiter(name, request, answer);
+}
+
+const tell = (notice: EtcdWorkerNotice) => parentPort?.postMessage(notice);
+
+/** Says once that etcd answers, and until then why it does not. */
+async function look(server: Endpoint): Promise<void> {
+  try {
+    await server.ask((client) => client.get(`${prefix}pairs/`).string());
+    tell({ answers: true });
+  } catch (error) {
+    tell({ answers: false, why: error instanceof Error ? error.message : String(error) });
+  }
+  setTimeout(look, LOOK_MS, server);
+}
+
+native().serveArbiter(name, answerMsMax, serve);
+for (const server of servers) void look(server);
