@@ -174,6 +174,7 @@
     'core_test_sources': [
       'native/test/image_test.cc',
       'native/test/inbox_test.cc',
+      'native/test/link_fence_model_test.cc',
       'native/test/link_fence_test.cc',
       'native/test/link_parts_test.cc',
       'native/test/link_process_test.cc',
@@ -184,6 +185,7 @@
       'native/test/main.cc',
       'native/test/net_machine_test.cc',
       'native/test/nic_test.cc',
+      'native/test/remote_arbiter_test.cc',
       'native/test/virtio_net_test.cc',
       'native/test/net_dhcp_test.cc',
       'native/test/net_hostile_test.cc',

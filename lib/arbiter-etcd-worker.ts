@@ -110,5 +110,7 @@ async function look(server: Endpoint): Promise<void> {
   setTimeout(look, LOOK_MS, server);
 }
 
+// A library prints nothing, not even that a server's address is no name that TLS could check.
+process.noDeprecation = true;
 native().serveArbiter(name, answerMsMax, serve);
 for (const server of servers) void look(server);

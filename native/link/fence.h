@@ -1,5 +1,6 @@
 // The protocol that lets exactly one side go on, as one pure function: (state, event) -> (state, actions).
-// No sockets, no clocks, no threads: native/test/link_fence_test.cc walks through every order of events.
+// No sockets, no clocks, no threads: native/test/link_fence_model_test.cc walks through every order of
+// events.
 //
 //   primary:  kSolo -> kArming -> kProtected --lost--> kClaiming <-> kRetrying
 //   shadow:   kFollowing -> kArmed ------------lost-------^   |         |

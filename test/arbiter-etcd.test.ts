@@ -1,0 +1,188 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import test from 'ava';
+import { Arbiter, type EtcdOptions, Image, Primary } from '../lib/index.js';
+import { command, root, scratch } from './helpers/command.js';
+import { Etcd } from './helpers/etcd-hosts.js';
+import { tinyProgram } from './helpers/tiny-programs.js';
+
+const CONNECT_MS = 30_000;
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+interface Running {
+  etcd: Etcd;
+  endpoint: string;
+  restart(): Promise<void>;
+}
+
+async function startEtcd(more: string[] = []): Promise<Running> {
+  const etcd = new Etcd(undefined, more);
+  const endpoint = `127.0.0.1:${await freePort()}`;
+  const peers = `127.0.0.1:${await freePort()}`;
+  await etcd.start(endpoint, peers);
+  return { etcd, endpoint, restart: () => etcd.start(endpoint, peers) };
+}
+
+async function withEtcd(more: string[], body: (running: Running) => Promise<void>): Promise<void> {
+  const running = await startEtcd(more);
+  try {
+    await body(running);
+  } finally {
+    await running.etcd.remove();
+  }
+}
+
+/** Another process's view: a client of its own. */
+async function using(options: EtcdOptions, body: (arbiter: Arbiter) => void | Promise<void>): Promise<void> {
+  const arbiter = Arbiter.etcd(options);
+  await arbiter.acquire(CONNECT_MS);
+  try {
+    await body(arbiter);
+  } finally {
+    arbiter.release();
+  }
+}
+
+/** A single try may time out on a busy machine; asking again is what a pair does, too. */
+function claim(arbiter: Arbiter, generation: number, id: string): 'won' | 'lost' {
+  for (let tries = 0; tries < 100; tries++) {
+    const answer = arbiter.claim('pair', generation, id);
+    if (answer !== 'unreachable') return answer;
+  }
+  throw new Error('etcd never answered');
+}
+
+test.serial('one claim wins a generation for good, also for those who come later', async (t) => {
+  await withEtcd([], async ({ etcd, endpoint, restart }) => {
+    await using({ endpoints: [endpoint] }, async (one) => {
+      t.is(claim(one, 2, 'a'), 'won');
+      await using({ endpoints: [endpoint] }, (other) => {
+        t.is(claim(other, 2, 'b'), 'lost');
+        t.is(claim(other, 3, 'b'), 'won');
+      });
+      t.is(claim(one, 2, 'a'), 'won');
+      t.true(one.arm('pair', 4, 'shadow') || one.arm('pair', 4, 'shadow'));
+      await etcd.kill();
+      t.is(one.claim('pair', 4, 'a'), 'unreachable');
+      t.false(one.arm('pair', 4, 'shadow'));
+      await restart();
+      t.is(claim(one, 2, 'b'), 'lost');
+      t.is(claim(one, 3, 'b'), 'won');
+    });
+    await using({ endpoints: [endpoint], prefix: 'elsewhere/' }, (apart) => {
+      t.is(claim(apart, 2, 'b'), 'won');
+    });
+  });
+});
+
+test.serial('of several servers one that answers is enough', async (t) => {
+  await withEtcd([], async ({ endpoint }) => {
+    const dead = `127.0.0.1:${await freePort()}`;
+    await using({ endpoints: [dead, endpoint, 'nowhere.invalid:2379'] }, (arbiter) => {
+      t.is(claim(arbiter, 2, 'a'), 'won');
+    });
+  });
+});
+
+test.serial('a claim that took longer than it may is read back', async (t) => {
+  await withEtcd([], async ({ etcd, endpoint }) => {
+    await using({ endpoints: [endpoint] }, (arbiter) => {
+      t.is(claim(arbiter, 2, 'a'), 'won');
+      etcd.signal('SIGSTOP');
+      t.is(arbiter.claim('pair', 3, 'a'), 'unreachable');
+      etcd.signal('SIGCONT');
+      // It may have been carried out by now or not; whoever is first stays first.
+      const first = claim(arbiter, 3, 'b') === 'won' ? 'b' : 'a';
+      for (const id of ['a', 'b']) t.is(claim(arbiter, 3, id), id === first ? 'won' : 'lost');
+    });
+  });
+});
+
+function certificates(directory: string): string[] {
+  const openssl = (...argv: string[]) => execFileSync('openssl', argv, { cwd: directory, stdio: 'pipe' });
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  const names = ['-addext', 'subjectAltName=IP:127.0.0.1'];
+  for (const name of ['ca', 'other']) {
+    openssl('req', '-x509', ...key, '-keyout', `${name}.key`, '-out', `${name}.pem`, '-subj', `/CN=${name}`);
+  }
+  const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-keyout', 'host.key', '-out', 'host.pem'];
+  openssl('req', '-x509', ...key, ...signed, '-subj', '/CN=host', ...names);
+  const at = (name: string) => join(directory, name);
+  const files = [
+    '--cert-file',
+    at('host.pem'),
+    '--key-file',
+    at('host.key'),
+    '--trusted-ca-file',
+    at('ca.pem'),
+  ];
+  return [...files, '--client-cert-auth'];
+}
+
+test.serial('TLS with certificates on both sides', async (t) => {
+  const directory = scratch(t);
+  await withEtcd(certificates(directory), async ({ endpoint }) => {
+    const read = (name: string) => readFileSync(join(directory, name), 'utf8');
+    const endpoints = [endpoint];
+    const tls = { ca: read('ca.pem'), cert: read('host.pem'), key: read('host.key') };
+    await using({ endpoints, tls }, (arbiter) => {
+      t.is(claim(arbiter, 2, 'a'), 'won');
+    });
+    for (const wrong of [{ ca: tls.ca }, { ...tls, ca: read('other.pem') }, undefined]) {
+      const arbiter = Arbiter.etcd({ endpoints, tls: wrong });
+      await t.throwsAsync(arbiter.acquire(1500), { code: 'ERR_LOCKSTEP_ARBITER_UNREACHABLE' });
+    }
+  });
+});
+
+test.serial('no etcd: a primary says so, and where', async (t) => {
+  const directory = scratch(t);
+  const image = await Image.fromProgram({ argv: [tinyProgram(directory, 'cat')] });
+  const arbiter = Arbiter.parse(`etcd:127.0.0.1:${await freePort()}`);
+  const [link, console] = ['link', 'console'].map((name) => `unix:${join(directory, name)}`) as [
+    string,
+    string,
+  ];
+  const error = await t.throwsAsync(Primary.create(image, { link, console, arbiter, connectMs: 500 }), {
+    code: 'ERR_LOCKSTEP_ARBITER_UNREACHABLE',
+  });
+  t.regex(error?.message ?? '', /^etcd at 127\.0\.0\.1:\d+ did not answer within 500 ms: .*ECONNREFUSED/);
+});
+
+test.serial('the thread that asks keeps no process alive', async (t) => {
+  await withEtcd([], async ({ endpoint }) => {
+    const script = `
+      import { Arbiter } from ${JSON.stringify(join(root, 'dist/index.js'))};
+      const arbiter = Arbiter.parse('etcd:${endpoint}');
+      await arbiter.acquire(${CONNECT_MS});
+      console.log('acquired');`;
+    const program = ['--input-type=module', '--eval', script];
+    const { status, stdout, stderr } = await command([process.execPath, ...program], { cwd: root });
+    t.is(stderr, '');
+    t.is(stdout.toString(), 'acquired\n');
+    t.is(status, 0);
+  });
+});
+
+test('addresses that are none', (t) => {
+  for (const address of [
+    'etcd:',
+    'etcd:host',
+    'etcd:host:0',
+    'etcd:host:65536',
+    'etcd:a:1,',
+    'etcd:http://a:1',
+  ]) {
+    t.throws(() => Arbiter.parse(address), { code: 'ERR_LOCKSTEP_INVALID_ARGUMENT' }, address);
+  }
+  t.is(Arbiter.parse('etcd:a:1,[::1]:2').address, 'etcd:a:1,[::1]:2');
+});
