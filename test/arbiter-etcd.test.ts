@@ -6,6 +6,7 @@ import test from 'ava';
 import { Arbiter, type EtcdOptions, Image, Primary } from '../lib/index.js';
 import { command, root, scratch } from './helpers/command.js';
 import { Etcd } from './helpers/etcd-hosts.js';
+import { patience } from './helpers/pace.js';
 import { tinyProgram } from './helpers/tiny-programs.js';
 
 const CONNECT_MS = 30_000;
@@ -152,10 +153,11 @@ test.serial('no etcd: a primary says so, and where', async (t) => {
     string,
     string,
   ];
-  const error = await t.throwsAsync(Primary.create(image, { link, console, arbiter, connectMs: 500 }), {
+  const connectMs = patience(5000);
+  const error = await t.throwsAsync(Primary.create(image, { link, console, arbiter, connectMs }), {
     code: 'ERR_LOCKSTEP_ARBITER_UNREACHABLE',
   });
-  t.regex(error?.message ?? '', /^etcd at 127\.0\.0\.1:\d+ did not answer within 500 ms: .*ECONNREFUSED/);
+  t.regex(error?.message ?? '', /^etcd at 127\.0\.0\.1:\d+ did not answer within \d+ ms: .*ECONNREFUSED/);
 });
 
 test.serial('the thread that asks keeps no process alive', async (t) => {
