@@ -59,6 +59,8 @@ export type ErrorCode =
   | 'ERR_LOCKSTEP_LOG_WRITE'
   /** The disk, or the quota, is full. */
   | 'ERR_LOCKSTEP_DISK_FULL'
+  /** A machine's saved state, sent or recorded, is damaged or gives another machine. */
+  | 'ERR_LOCKSTEP_STATE_DAMAGED'
   /** The replay went another way than the recording: a {@link DivergenceError}. */
   | 'ERR_LOCKSTEP_DIVERGED'
   // Pairs

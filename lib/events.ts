@@ -77,6 +77,8 @@ export interface PairEvents {
   'peer-ended': [PairNotice];
   /** The shadow lags: the primary is being slowed. */
   slowed: [PairNotice];
+  /** A shadow that joined the running machine has got its state; `detail` says how long that took. */
+  'state-sent': [PairNotice];
   warning: [Warning];
 }
 

@@ -188,6 +188,8 @@ uint64_t net_mmio_gpa(uint64_t memory_bytes) {
   return std::max(kUsual, memory_bytes);
 }
 
+void prepare_vcpu(const CpuModel& model, KvmVcpu& vcpu) { vcpu.set_cpuid(model.entries()); }
+
 void boot_image(const Image& image, const CpuModel& model, const BootOptions& options, GuestMemory& memory,
                 KvmVcpu& vcpu) {
   for (const ImageSegment& segment : image.segments)
@@ -195,7 +197,7 @@ void boot_image(const Image& image, const CpuModel& model, const BootOptions& op
       throw Failure("ERR_LOCKSTEP_IMAGE_TOO_LARGE",
                     "the image does not fit into " + std::to_string(memory.bytes() >> 20) + " MiB of memory",
                     "give the machine more with --memory");
-  vcpu.set_cpuid(model.entries());
+  prepare_vcpu(model, vcpu);
   switch (static_cast<StartMode>(image.header.mode)) {
     case StartMode::kProgram: return boot_program(model, options, memory, vcpu);
     case StartMode::kLong: return boot_long(image, memory, vcpu);

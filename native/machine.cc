@@ -86,7 +86,7 @@ void Machine::check_memory() const {
                   "give it a multiple of 2 MiB, up to " + std::to_string(kMax >> 30) + " GiB");
 }
 
-void Machine::build() {
+void Machine::build(bool from_state) {
   bool tracked = config_.mode != Mode::kRun;
   check_memory();
   system_ = std::make_unique<KvmSystem>();
@@ -97,10 +97,13 @@ void Machine::build() {
   vcpu_ = std::make_unique<KvmVcpu>(*vm_);
   if (tracked) dirty_ = std::make_unique<DirtyTracker>(*vm_, *vcpu_, *memory_, dirty_ring_);
   bool program = image_.header.mode == static_cast<uint32_t>(StartMode::kProgram);
-  boot_image(image_, model_,
-             {options_.tty_flags, options_.rows, options_.columns, options_.seed,
-              options_.net ? &*options_.net : nullptr},
-             *memory_, *vcpu_);
+  if (from_state)
+    prepare_vcpu(model_, *vcpu_);
+  else
+    boot_image(image_, model_,
+               {options_.tty_flags, options_.rows, options_.columns, options_.seed,
+                options_.net ? &*options_.net : nullptr},
+               *memory_, *vcpu_);
 
   DigestSchedule schedule;
   if (options_.digest_every) {
@@ -147,12 +150,19 @@ Driver& Machine::go_live() {
   if (pair_ && options_.net && !nic_)
     listener_.on_warning("ERR_LOCKSTEP_NET",
                          "this side's network card is joined to nothing: what it sends is lost");
+  if (pair_) serve_joins();
   if (pair_)
     recorder_->took_over(pair_->status().generation);
   else
     run_loop_->stop_digests();
   live_ = true;
   return *recorder_;
+}
+
+// From now on a shadow may join while the machine runs.
+void Machine::serve_joins() {
+  memory_sender_ = std::make_unique<MemorySender>(*memory_);
+  pair_->serve_joins(std::move(header_), *memory_sender_, [this] { control_.post([] {}); });
 }
 
 RecordingClock Machine::make_clock(uint64_t start_us) const {
@@ -233,6 +243,7 @@ void Machine::run() {
     driver = replayer_.get();
   } else {
     if (pair_ && !pair_->wait_protected()) return listener_.on_ended({"closed", 0, "", {}});
+    if (pair_) serve_joins();
     auto encoder = config_.mode == Mode::kRun ? nullptr : std::make_unique<FrameEncoder>();
     auto recorder = make_recorder(std::move(encoder), make_clock(0));
     std::lock_guard lock(parts_mutex_);

@@ -105,7 +105,10 @@ class Machine {
   void prepare_shadow();
   void plug_in();
   void check_memory() const;
-  void build();
+  void build(bool from_state = false);
+  void restore(const LogStart& start);
+  void serve_joins();
+  void load_state(LogHeader* header);
   RecordingClock make_clock(uint64_t start_us) const;
   Driver& go_live();
   void kick_at_random();
@@ -144,6 +147,8 @@ class Machine {
   std::unique_ptr<LogFileWriter> log_;
   bool log_closed_ = false;
   std::unique_ptr<RecordSource> log_source_;
+  std::unique_ptr<MemorySender> memory_sender_;
+  Bytes header_;           // of a shadow's primary's log: what its own successor will get
   FrameDecoder received_;  // a shadow's: what its own log goes on from
   std::shared_ptr<Pair> pair_;
   mutable std::mutex pair_mutex_;

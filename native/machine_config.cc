@@ -36,6 +36,8 @@ PairOptions parse_pair(const Fields& fields, MachineConfig* config) {
   PairOptions pair;
   pair.pair_id = fields.text("pairId");
   pair.link_address = fields.text("linkAddress");
+  pair.relink_address = fields.text("relinkAddress");
+  pair.alone = fields.flag("alone");
   pair.console_address = fields.text("consoleAddress");
   pair.arbiter = make_arbiter(fields.text("arbiter"));
   pair.heartbeat_ms = fields.number("heartbeatMs", pair.heartbeat_ms);

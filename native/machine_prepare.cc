@@ -3,6 +3,7 @@
 
 #include "log/frame_format.h"
 #include "machine.h"
+#include "memory/page_pieces.h"
 
 namespace lockstep {
 
@@ -73,8 +74,37 @@ void Machine::prepare_replay() {
                   "give the image the recording was made from");
   options_ = MachineOptions::parse(header.options);
   model_ = CpuModel::parse(options_.cpu_model);
+  const std::optional<LogStart> start = header.start;
+  const uint64_t stop_at = config_.stop_at_event;
+  if (start && stop_at != 0 && stop_at < start->digest.lsn)
+    throw Failure("ERR_LOCKSTEP_ARGUMENT",
+                  "this recording starts at event " + std::to_string(start->digest.lsn) +
+                      ": it has no event " + std::to_string(stop_at),
+                  "give a later event, or the recording of the side that ran before");
+  build(start.has_value());
+  if (start) {
+    for (const Bytes& piece : header.memory) decode_pages(piece, *memory_);
+    restore(*start);
+  }
   log_source_ = std::make_unique<LogSource>(std::move(reader));
-  build();
+}
+
+// Memory is loaded already. That the machine is the same as the one whose state this is, its digest says.
+void Machine::restore(const LogStart& start) {
+  run_loop_->restore_state(decode_machine_state(start.state));
+  const Digest here = run_loop_->digest(true, true);
+  const Digest& there = start.digest;
+  const char* what = here.lsn != there.lsn               ? "its position"
+                     : here.registers != there.registers ? "a register"
+                     : here.devices != there.devices     ? "a device"
+                     : here.memory != there.memory       ? "its memory"
+                     : here.channels != there.channels   ? "its output"
+                                                         : nullptr;
+  if (what)
+    throw Failure(
+        "ERR_LOCKSTEP_STATE_DAMAGED",
+        "the machine is not what it was at event " + std::to_string(there.lsn) + ": " + what + " differs",
+        "what was sent or recorded is damaged, or this host's processor is another");
 }
 
 void Machine::prepare_shadow() {
@@ -115,12 +145,7 @@ void Machine::prepare_shadow() {
   if (control_.stopping()) pair_->stop();
   LogHeader header;
   decode_log_header(encoded, &header);
-  if (!config_.log.empty()) {
-    auto log = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
-    std::lock_guard lock(parts_mutex_);
-    log_ = std::move(log);
-  }
-  image_bytes_ = std::move(header.image);
+  image_bytes_ = header.image;
   image_ = parse_image(image_bytes_);
   options_ = MachineOptions::parse(header.options);
   model_ = CpuModel::parse(options_.cpu_model);
@@ -128,7 +153,40 @@ void Machine::prepare_shadow() {
     throw Failure("ERR_LOCKSTEP_INVALID_ARGUMENT", "the primary's machine has no network card to join",
                   "start the primary with --net, or the shadow without");
   plug_in();
-  build();
+  header_ = std::move(encoded);
+  build(pair_->joins_running());
+  if (pair_->joins_running()) load_state(&header);
+  if (!config_.log.empty()) {
+    auto log = std::make_unique<LogFileWriter>(
+        config_.log, header.start ? encode_log_header(header) : header_, config_.log_options);
+    std::lock_guard lock(parts_mutex_);
+    log_ = std::move(log);
+  }
+  if (!pair_->joins_running()) return;
+  const Progression& at = run_loop_->progression();
+  pair_->loaded(at.input_bytes, at.input_ended);
+}
+
+// A shadow that joins a running machine. Its own log starts where its machine does.
+void Machine::load_state(LogHeader* header) {
+  LogStart start;
+  auto load = [this](std::span<const uint8_t> piece) { decode_pages(piece, *memory_); };
+  if (!pair_->receive_state(load, &start)) {
+    const bool fenced = pair_->status().fenced;
+    throw fenced
+        ? Failure("ERR_LOCKSTEP_LINK_UNREACHABLE", "the primary was lost before this shadow had joined it",
+                  "start it again when there is a primary")
+        : Failure("ERR_LOCKSTEP_CLOSED", "the shadow was closed before it had joined its primary");
+  }
+  restore(start);
+  received_.start_from(start);
+  header->start = std::move(start);
+  if (config_.log.empty()) return;
+  const std::vector<uint64_t> pages = touched_pages(*memory_);
+  for (size_t at = 0; at < pages.size(); at += kPiecePagesMax) {
+    const size_t count = std::min(kPiecePagesMax, pages.size() - at);
+    header->memory.push_back(encode_pages(*memory_, std::span(pages).subspan(at, count)));
+  }
 }
 
 }  // namespace lockstep

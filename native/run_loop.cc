@@ -39,7 +39,13 @@ void RunLoop::end(const End& end, const std::string& detail) {
 RunLoop::Result RunLoop::run(Driver& driver) {
   driver_ = &driver;
   Event boot;
-  if (ask([&] { return driver_->boot(&boot); }) == Go::kApply) {
+  if (restored_) {
+    if (driver_->applied(at_.lsn) == Go::kStop) stopped_ = true;
+    if (parts_.control.poked()) parts_.control.serve();
+    const bool stays = halted_ && vectors_.empty();
+    halted_ = false;
+    if (stays && !stopped_ && !parts_.control.stopping()) halt();
+  } else if (ask([&] { return driver_->boot(&boot); }) == Go::kApply) {
     at_.apply(boot);
     board_.apply(boot);
     counts_.events++;
@@ -159,11 +165,13 @@ void RunLoop::halt() {
     return end({0, 0, EndReason::kHalted, 0}, "");
   }
   // Entering KVM again would step over the HLT, so an interrupt has to be there first.
+  halted_ = true;
   do {
     count(access);
     consult(access);
     settle();
   } while (vectors_.empty() && !stopped_);
+  halted_ = false;
 }
 
 void RunLoop::consult(const Access& access) {
@@ -200,7 +208,8 @@ void RunLoop::maybe_digest() {
   if (!parts_.make_digests) return;
   // The first and the last are of all memory, the others of what was dirtied.
   bool whole = at_.lsn == 1 || closing_;
-  bool memory = whole || schedule_.memory_due(at_);
+  const bool saved = is_to_be_saved();
+  bool memory = whole || saved || schedule_.memory_due(at_);
   if (!memory && !schedule_.due(at_)) {
     if (!driver_->digest_ahead()) return;
     whole = memory = true;  // it was closed here
@@ -209,6 +218,51 @@ void RunLoop::maybe_digest() {
   Digest made = digest(memory, whole);
   if (at_.lsn == 1) made.pages.clear();  // the image's own: its hash is in the header
   if (ask([&] { return driver_->digest(made); }) == Go::kStop) stopped_ = true;
+  if (saved && !stopped_) driver_->saved(save_state(), made);
+}
+
+// Somebody wants the machine's state, and this event is one where it can be taken. Its digest is of memory
+// too, which a replayer expects of one that is not due, or due with memory, only.
+bool RunLoop::is_to_be_saved() {
+  if (!parts_.dirty || closing_ || !driver_->wants_state()) return false;
+  if (schedule_.due(at_) && !schedule_.memory_due(at_)) return false;
+  parts_.vcpu.complete_access();
+  if (parts_.vcpu.exit_waits()) return false;
+  parts_.dirty->harvest();
+  return driver_->state_is_due();
+}
+
+MachineState RunLoop::save_state() {
+  MachineState state;
+  state.at = at_;
+  state.at_position = at_position_;
+  state.halted = halted_;
+  state.last_memory_us = schedule_.last_memory_us;
+  state.vcpu = encode_vcpu_state(parts_.vcpu.state());
+  state.devices = board_.save();
+  state.vectors = vectors_;
+  for (size_t i = 0; i < kOutputChannels; i++) {
+    state.channel_bytes[i] = channels_[i].bytes;
+    state.channel_hashes[i] = channel_hashes_[i].save();
+  }
+  return state;
+}
+
+void RunLoop::restore_state(const MachineState& state) {
+  at_ = state.at;
+  at_position_ = state.at_position;
+  halted_ = state.halted;
+  schedule_.last_memory_us = state.last_memory_us;
+  board_.restore(state.devices);
+  vectors_ = state.vectors;
+  for (size_t i = 0; i < kOutputChannels; i++) {
+    channels_[i].bytes = state.channel_bytes[i];
+    channel_hashes_[i].restore(state.channel_hashes[i]);
+  }
+  parts_.vcpu.set_state(decode_vcpu_state(state.vcpu));
+  parts_.vm.flush_page_tables();
+  parts_.vcpu.refresh();
+  restored_ = true;
 }
 
 Digest RunLoop::digest(bool with_memory, bool whole) {

@@ -7,6 +7,7 @@
 
 #include "device/board.h"
 #include "kvm/vcpu.h"
+#include "machine_state.h"
 #include "memory/digest.h"
 #include "memory/dirty_tracker.h"
 #include "memory/stream_hash.h"
@@ -57,6 +58,10 @@ class RunLoop : public Sink {
   Board& board() { return board_; }
   // Registers, devices and memory as they stand; `whole` rehashes all of memory.
   Digest digest(bool with_memory, bool whole);
+  // Everything but memory, right after an event; and back, in a machine that has not run. restore_state
+  // throws ERR_LOCKSTEP_STATE_DAMAGED. Memory is loaded before it.
+  MachineState save_state();
+  void restore_state(const MachineState& state);
   // Any thread: since when the guest computes without an access (CLOCK_MONOTONIC); 0 while it waits or is
   // served.
   uint64_t computes_since_us() const { return computes_since_us_.load(std::memory_order_relaxed); }
@@ -83,6 +88,7 @@ class RunLoop : public Sink {
   void settle();
   void maybe_digest();
   void finish();
+  bool is_to_be_saved();
   void inject_pending();
   Exit run_guest();
   bool take_over_forced_stop();
@@ -107,6 +113,8 @@ class RunLoop : public Sink {
   bool at_position_ = false;  // the guest made an access since it was last entered
   bool closing_ = false;      // it was the last one
   bool stopped_ = false;
+  bool halted_ = false;    // in a HLT, until something is raised
+  bool restored_ = false;  // it goes on from a state, not from boot
   RunCounts counts_;
   AccessObserver observer_;
 };

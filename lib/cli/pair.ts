@@ -30,6 +30,7 @@ const NOTICES: Record<PairNoticeName, string> = {
   diverged: 'the shadow went another way; unprotected',
   'peer-ended': 'the other side ended on purpose',
   slowed: 'slowed down: the shadow lags',
+  'state-sent': 'the machine was sent to its new shadow',
 };
 
 /** A password on the command line would be seen by everybody: it comes where etcdctl takes it from, too. */

@@ -105,6 +105,7 @@ void Board::restore(std::span<const uint8_t> state) {
   exchange_.restore(in);
   traps_.restore(in);
   if (net_) net_->restore(in);
+  in.check_end();
 }
 
 }  // namespace lockstep

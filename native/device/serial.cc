@@ -91,6 +91,7 @@ void Serial::save(StateWriter& out) const {
 
 void Serial::restore(StateReader& in) {
   Bytes bytes = in.get_bytes();
+  if (bytes.size() > kFifoMax) throw Failure("ERR_LOCKSTEP_STATE_DAMAGED", "a 16550 holds more than it can");
   received_.assign(bytes.begin(), bytes.end());
   for (uint8_t* value : {&interrupt_enable_, &fifo_control_, &line_control_, &modem_control_, &scratch_})
     in.get(*value);

@@ -35,7 +35,14 @@ class StateReader {
   template <typename T>
   void get(T& value) {
     static_assert(std::is_integral_v<T> || std::is_enum_v<T>);
-    std::memcpy(&value, take(sizeof value).data(), sizeof value);
+    if constexpr (std::is_same_v<T, bool>) {
+      value = take(1)[0] != 0;
+    } else {
+      std::memcpy(&value, take(sizeof value).data(), sizeof value);
+    }
+  }
+  void check_end() const {
+    if (!bytes_.empty()) throw Failure("ERR_LOCKSTEP_STATE_DAMAGED", "something follows the machine's state");
   }
   Bytes get_bytes() {
     uint64_t length;
@@ -46,7 +53,8 @@ class StateReader {
 
  private:
   std::span<const uint8_t> take(size_t length) {
-    if (length > bytes_.size()) throw Failure("ERR_LOCKSTEP_STATE", "device state is too short");
+    if (length > bytes_.size())
+      throw Failure("ERR_LOCKSTEP_STATE_DAMAGED", "the machine's state is too short");
     auto part = bytes_.first(length);
     bytes_ = bytes_.subspan(length);
     return part;

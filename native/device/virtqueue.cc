@@ -107,6 +107,8 @@ void Virtqueue::restore(StateReader& in) {
   in.get(broken_);
   in.get(taken_);
   in.get(given_back_);
+  if (ready_ && (!std::has_single_bit(size) || size > kSizeMax))
+    throw Failure("ERR_LOCKSTEP_STATE_DAMAGED", "a queue in use has an impossible size");
 }
 
 }  // namespace lockstep

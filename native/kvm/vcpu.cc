@@ -149,6 +149,11 @@ void KvmVcpu::complete_access() {
     throw_system("ERR_LOCKSTEP_KVM", "KVM_RUN", "completing an access");
 }
 
+void KvmVcpu::refresh() {
+  access_pending_ = true;
+  complete_access();
+}
+
 kvm_regs& KvmVcpu::regs() {
   if (sync_regs_) return run_->s.regs.regs;
   if (!regs_fresh_) {

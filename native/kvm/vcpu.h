@@ -51,6 +51,11 @@ class KvmVcpu {
   // of the instruction makes another access, that is what the next run() returns.
   void complete_access();
 
+  // complete_access() found one: what the vCPU stands at is not all in its state.
+  bool exit_waits() const { return next_exit_waits_; }
+  // After set_state() of a vCPU that has not run: what is known of it from its last exit is true now.
+  void refresh();
+
   // General registers as of the last exit; marks them for reload when `changed` is called.
   kvm_regs& regs();
   void regs_changed();

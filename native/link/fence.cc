@@ -77,6 +77,10 @@ FenceStep fence_step(FenceState state, FenceEvent event) {
         return go(state, Phase::kClaiming, kClaim);
       break;
     case Phase::kWon:
+      // As a primary that was never protected: the next shadow is armed for the generation after this one.
+      if (event == Event::kShadowReady && !state.timer) return go(state, Phase::kArming, kHoldOutput | kArm);
+      if (event == Event::kEnded) return go(state, Phase::kEnded, 0);
+      break;
     case Phase::kFenced:
     case Phase::kEnded: break;
   }

@@ -6,6 +6,8 @@
 //   shadow:   kFollowing -> kArmed ------------lost-------^   |         |
 //                   \--lost--> kFenced <----- lost -----------+--- won -+--> kWon
 //
+//   with a new shadow:  kWon -> kArming, as from kSolo; so generations go on
+//
 // Why it is safe. Output leaves a protected primary only when the shadow has acknowledged the log up to it.
 // A shadow stops acknowledging for good before it claims; so whatever the primary releases later was
 // acknowledged earlier, and is in the shadow's history. A primary without its shadow releases nothing

@@ -17,6 +17,7 @@ constexpr size_t kSmallBytesMax = 4096;  // every message but header data and fr
 // The type on the wire is the alternative's place in LinkMessage, from 1: appending keeps old ones.
 constexpr uint8_t kHeaderDataType = 3;
 constexpr uint8_t kFrameType = 7;
+constexpr uint8_t kPagesType = 14, kKeptType = 15, kStartType = 16;
 constexpr uint8_t kTypes = std::variant_size_v<LinkMessage>;
 static_assert(std::is_same_v<std::variant_alternative_t<kFrameType - 1, LinkMessage>, Frame>);
 static_assert(std::is_same_v<std::variant_alternative_t<kHeaderDataType - 1, LinkMessage>, HeaderData>);
@@ -34,6 +35,7 @@ struct Writer {
     w.text8(m.pair_id);
     w.u64(m.generation);
     w.u64(m.header_bytes);
+    w.u8(m.is_running ? 1 : 0);
   }
   void operator()(const HeaderData& m) { w.bytes(m.bytes); }
   void operator()(const Refused& m) { w.text16(m.why); }
@@ -63,6 +65,17 @@ struct Writer {
     w.u8(m.reason);
     w.u32(m.status);
   }
+  void operator()(const Pages& m) { w.bytes(m.bytes); }
+  void operator()(const Kept& m) {
+    w.u8(m.channel);
+    w.u64(m.offset);
+    w.bytes(m.bytes);
+  }
+  void operator()(const Start& m) {
+    w.u64(m.mark);
+    w.u64(m.log_bytes);
+    w.bytes(m.log_start);
+  }
 };
 
 [[noreturn]] void damaged(const std::string& what) {
@@ -88,6 +101,7 @@ LinkMessage read(uint8_t type, WireReader& r) {
       m.pair_id = r.text8();
       m.generation = r.u64();
       m.header_bytes = r.u64();
+      m.is_running = r.u8() != 0;
       if (m.header_bytes > kHeaderBytesMax) damaged("a log header of more than 4 GiB.");
       return m;
     }
@@ -124,6 +138,22 @@ LinkMessage read(uint8_t type, WireReader& r) {
       return m;
     }
     case 12: return Diverged{r.text16()};
+    case kPagesType: return Pages{r.all()};
+    case kKeptType: {
+      Kept m;
+      m.channel = r.u8();
+      m.offset = r.u64();
+      m.bytes = r.all();
+      if (m.channel >= kOutputChannels) damaged("a channel that does not exist.");
+      return m;
+    }
+    case kStartType: {
+      Start m;
+      m.mark = r.u64();
+      m.log_bytes = r.u64();
+      m.log_start = r.all();
+      return m;
+    }
     default: {
       Ended m;
       m.reason = r.u8();
@@ -139,7 +169,9 @@ uint32_t checksum(std::span<const uint8_t> type_and_fields) {
 
 size_t length_max(uint8_t type) {
   if (type == kFrameType) return kFrameBytesMax + 1;
-  if (type == kHeaderDataType) return kHeaderDataBytesMax + 5;
+  const bool is_piece =
+      type == kHeaderDataType || type == kPagesType || type == kKeptType || type == kStartType;
+  if (is_piece) return kHeaderDataBytesMax + 5 + 16;
   return kSmallBytesMax;
 }
 

@@ -14,7 +14,7 @@
 
 namespace lockstep {
 
-constexpr uint32_t kLinkVersion = 2;
+constexpr uint32_t kLinkVersion = 3;
 constexpr size_t kFrameBytesMax = 64u << 20;
 constexpr size_t kHeaderDataBytesMax = 1u << 20;
 constexpr uint64_t kHeaderBytesMax = 4ull << 30;
@@ -27,7 +27,8 @@ struct Header {
   std::string pair_id;
   uint64_t generation = 0;
   uint64_t header_bytes = 0;
-};  // the answer
+  bool is_running = false;  // the machine has started: memory, kept output and Start follow the header
+};                          // the answer
 struct HeaderData {
   std::span<const uint8_t> bytes;
 };  // the encoded log header, in pieces
@@ -64,13 +65,27 @@ struct Ended {
   uint8_t reason = 0;
   uint32_t status = 0;
 };  // primary: on purpose; shadow: understood
+struct Pages {
+  std::span<const uint8_t> bytes;
+};  // a piece of memory; later ones replace what earlier ones said
+struct Kept {
+  uint8_t channel = 0;
+  uint64_t offset = 0;  // of the first byte
+  std::span<const uint8_t> bytes;
+};  // output up to Start that has not arrived yet
+// The machine's state, which all that came before belongs to. What follows are frames. The counts are those
+// that acknowledgements go on from.
+struct Start {
+  uint64_t mark = 0, log_bytes = 0;
+  std::span<const uint8_t> log_start;  // encode_log_start
+};
 }  // namespace link_message
 
 using LinkMessage =
     std::variant<link_message::Hello, link_message::Header, link_message::HeaderData, link_message::Refused,
                  link_message::Ready, link_message::Armed, link_message::Frame, link_message::ProgressTo,
                  link_message::Released, link_message::Ack, link_message::Heartbeat, link_message::Diverged,
-                 link_message::Ended>;
+                 link_message::Ended, link_message::Pages, link_message::Kept, link_message::Start>;
 
 Bytes encode_link(const LinkMessage& message);
 // The five bytes before a frame, so that sending one needs no copy.

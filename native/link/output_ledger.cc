@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "error.h"
+
 namespace lockstep {
 
 bool OutputLedger::wait_for_room(std::unique_lock<std::mutex>& lock, size_t bytes,
@@ -23,6 +25,19 @@ void OutputLedger::append(uint8_t channel, uint64_t mark, std::span<const uint8_
     entries_.push_back({mark, channel, c.end()});
   }
   trim(c);
+}
+
+void OutputLedger::restore(uint8_t channel, uint64_t offset, std::span<const uint8_t> bytes) {
+  Channel& c = channels_[channel];
+  if (c.end() == 0) c.start = c.dropped = c.committed = offset;
+  if (c.end() != offset)
+    throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The primary sent output that does not follow what it sent.");
+  append(channel, 0, bytes);
+}
+
+std::span<const uint8_t> OutputLedger::kept(uint8_t channel) const {
+  const Channel& c = channels_[channel];
+  return std::span(c.bytes).subspan(c.skipped);
 }
 
 void OutputLedger::set_limit(uint64_t mark) {

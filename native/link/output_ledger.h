@@ -36,6 +36,11 @@ class OutputLedger {
   // May leave once everything up to `mark` is safe; marks never decrease. What was dropped in advance is not
   // kept.
   void append(uint8_t channel, uint64_t mark, std::span<const uint8_t> bytes);
+  // A replaying side that joined late: this is what its channel still keeps, from byte `offset` on. In pieces
+  // that follow one another; the first may be empty.
+  void restore(uint8_t channel, uint64_t offset, std::span<const uint8_t> bytes);
+  // All that the channel keeps, committed or not.
+  std::span<const uint8_t> kept(uint8_t channel) const;
   // Everything up to `mark` is safe. What was committed stays so when the limit falls.
   void set_limit(uint64_t mark);
   // Everything before `offset` has arrived. May lie beyond the end: a replaying side hears of it early.

@@ -75,12 +75,12 @@ Pair::~Pair() = default;
 
 PairImpl::PairImpl(PairOptions options, Bytes header, Inbox& inbox, PairListener listener)
     : options_(std::move(options)),
-      is_primary_(true),
       header_(std::move(header)),
       inbox_(inbox),
       listener_(std::move(listener)),
       role_live_(true),
-      ledger_(options_.output_bytes_max) {
+      ledger_(options_.output_bytes_max),
+      joins_running_(false) {
   link_listener_ = std::make_unique<Listener>(options_.link_address);
   options_.link_address = link_listener_->address();
   console_.emplace(options_.console_address, options_.pair_id, ledger_, inbox_, options_.console_input);
@@ -94,7 +94,6 @@ PairImpl::PairImpl(PairOptions options, Bytes header, Inbox& inbox, PairListener
 
 PairImpl::PairImpl(PairOptions options, Inbox& inbox, PairListener listener, OnFrame on_frame, Joined joined)
     : options_(std::move(options)),
-      is_primary_(false),
       inbox_(inbox),
       listener_(std::move(listener)),
       on_frame_(std::move(on_frame)),
@@ -102,7 +101,8 @@ PairImpl::PairImpl(PairOptions options, Inbox& inbox, PairListener listener, OnF
       role_live_(false),
       ledger_(options_.output_bytes_max),
       link_(std::move(joined.link)),
-      joined_(true) {
+      joined_(true),
+      joins_running_(joined.is_running) {
   console_.emplace(options_.console_address, options_.pair_id, ledger_, inbox_, options_.console_input);
   options_.console_address = console_->address();
   fence_.phase = FencePhase::kFollowing;
@@ -249,10 +249,10 @@ PairStatus PairImpl::status() const {
   s.is_protected = fence_.phase == FencePhase::kProtected;
   s.generation = fence_.generation;
   s.lsn_sent = lsn_sent_;
-  s.lsn_received = is_primary_ ? lsn_acked_ : lsn_received_;
-  s.lsn_acked = is_primary_ ? lsn_acked_ : last_ack_.received;
-  s.lsn_executed = is_primary_ ? lsn_executed_ : executed_lsn_.load();
-  s.log_bytes = is_primary_ ? log_bytes_ : log_offset_ + log_bytes_;
+  s.lsn_received = role_live_ ? lsn_acked_ : lsn_received_;
+  s.lsn_acked = role_live_ ? lsn_acked_ : last_ack_.received;
+  s.lsn_executed = role_live_ ? lsn_executed_ : executed_lsn_.load();
+  s.log_bytes = role_live_ ? log_bytes_ : log_offset_ + log_bytes_;
   s.output_bytes_held = ledger_.held();
   s.link_round_trip_us = round_trip_us_;
   s.link_address = options_.link_address;

@@ -17,14 +17,20 @@
 
 #include "link/arbiter.h"
 #include "log/event.h"
+#include "log/log_start.h"
+#include "memory/memory_sender.h"
 #include "replay/inbox.h"
 #include "replay/record_source.h"
 
 namespace lockstep {
 
 struct PairOptions {
-  std::string pair_id;          // primary: 32 hex digits, random; a shadow learns it
-  std::string link_address;     // "unix:/path" or "tcp:host:port": primary listens, shadow connects
+  std::string pair_id;       // primary: 32 hex digits, random; a shadow learns it
+  std::string link_address;  // "unix:/path" or "tcp:host:port": primary listens, shadow connects
+  // Where a side that went live waits for its next shadow. Empty: at link_address if that is a Unix path,
+  // else nowhere.
+  std::string relink_address;
+  bool alone = false;           // primary: starts without waiting for a shadow, which may join at any time
   std::string console_address;  // this side's console server; same forms
   std::shared_ptr<Arbiter> arbiter;
   uint32_t heartbeat_ms = 50;
@@ -63,6 +69,7 @@ enum class PairNotice : uint8_t {
   kDiverged,
   kPeerEnded,
   kSlowed,
+  kStateSent,
 };
 struct PairEvent {
   PairNotice notice;
@@ -95,6 +102,21 @@ class Pair : public RecordSource {
 
   // ---- vCPU thread, primary before the start: blocks until a shadow is armed; false when stopped.
   virtual bool wait_protected() = 0;
+  // ---- A shadow that joins a machine that runs already (pair_join.cc).
+  // vCPU thread, once live: from now on shadows may join, and get this header (empty: the primary's own) and
+  // this memory. `ask_guest`, on any thread, has the guest come to an event soon. Both outlive the pair's
+  // thread.
+  virtual void serve_joins(Bytes header, MemorySender& memory, std::function<void()> ask_guest) = 0;
+  // vCPU thread, live, after an event. The state is wanted; with dirty pages harvested: now.
+  virtual bool wants_state() const = 0;
+  virtual bool state_is_due() = 0;
+  virtual void saved(const LogStart& start) = 0;
+  // vCPU thread of the shadow, after the header: whether there is a state to load. Blocks until it is here,
+  // handing each piece of memory to `load`; false when stopped or when the primary was lost. Until loaded(),
+  // no frame is read.
+  virtual bool joins_running() const = 0;
+  virtual bool receive_state(const std::function<void(std::span<const uint8_t>)>& load, LogStart* start) = 0;
+  virtual void loaded(uint64_t input_bytes, bool input_ended) = 0;
   // ---- vCPU thread, when live. A frame whose last event is `lsn`; sent from the calling thread when the
   // socket takes it. Blocks while the shadow lags past the bound.
   virtual void frame(std::span<const uint8_t> frame, uint64_t lsn) = 0;

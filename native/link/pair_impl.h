@@ -5,6 +5,7 @@
 //   pair_loop.cc      the poll loop, its timers, and the fence's actions carried out
 //   pair_primary.cc   speaking to a shadow: frames out, acknowledgements in, arming
 //   pair_shadow.cc    following a primary: frames in, records handed to the replayer
+//   pair_join.cc      a shadow joins a machine that runs: its state is sent, and received
 //
 // Threads. The vCPU thread calls in; one thread of ours runs the loop. `mutex_` guards everything not marked
 // otherwise and is never held across poll(2), the arbiter, the listener, the shadow's own log or decoding.
@@ -40,6 +41,7 @@ class PairImpl final : public Pair {
     std::unique_ptr<Connection> link;
     std::string shadow_id;
     uint64_t generation = 0;
+    bool is_running = false;
   };
 
   PairImpl(PairOptions options, Bytes header, Inbox& inbox, PairListener listener);              // primary
@@ -47,6 +49,13 @@ class PairImpl final : public Pair {
   ~PairImpl() override;
 
   bool wait_protected() override;
+  void serve_joins(Bytes header, MemorySender& memory, std::function<void()> ask_guest) override;
+  bool wants_state() const override { return state_wanted_.load(std::memory_order_relaxed); }
+  bool state_is_due() override;
+  void saved(const LogStart& start) override;
+  bool joins_running() const override { return joins_running_; }
+  bool receive_state(const std::function<void(std::span<const uint8_t>)>& load, LogStart* start) override;
+  void loaded(uint64_t input_bytes, bool input_ended) override;
   void frame(std::span<const uint8_t> frame, uint64_t lsn) override;
   void progress(uint64_t lsn, uint64_t accesses) override;
   bool output(uint8_t channel, uint64_t lsn, std::span<const uint8_t> bytes) override;
@@ -68,6 +77,13 @@ class PairImpl final : public Pair {
  private:
   using Lock = std::unique_lock<std::mutex>;
   enum class ArbiterWork { kNone, kArm, kClaim };
+  // Of a shadow that joins a running machine, as the live side sees it.
+  enum class Join {
+    kNone,
+    kBegins,  // all of memory is to be sent
+    kMemory,  // a round of it is being sent
+    kAsking,  // a round is over: the vCPU thread decides, at the next event, what comes next
+  };
 
   // ---- pair.cc
   bool is_over() const { return stopped_ || fence_.phase == FencePhase::kFenced; }
@@ -101,6 +117,15 @@ class PairImpl final : public Pair {
   void try_to_arm();
   void send_released();
 
+  // ---- pair_join.cc
+  void send_memory(Lock& lock);
+  bool sends_memory_now() const;
+  void cancel_join();
+  void listen_again();
+  void send_kept_output();
+  void take_start(const link_message::Start& start);
+  void take_pages(std::span<const uint8_t> piece);
+
   // ---- pair_shadow.cc
   void handle_from_primary(Lock& lock, const LinkMessage& message);
   void take_frame(Lock& lock, std::span<const uint8_t> frame);
@@ -108,15 +133,15 @@ class PairImpl final : public Pair {
   void count_input(const Event& event);
   void send_ack();
   uint64_t executed_bytes();
-  bool reading_is_paused() const { return queue_bytes_ > 2 * options_.lag_bytes_max + (1u << 20); }
+  bool reading_is_paused() const { return loading_ || pieces_bytes_ > kPiecesBytesMax || replay_is_behind(); }
+  bool replay_is_behind() const { return queue_bytes_ > 2 * options_.lag_bytes_max + (1u << 20); }
 
   void send_link(const LinkMessage& message) {
     if (link_) link_->send(encode_link(message));
   }
 
   PairOptions options_;
-  const bool is_primary_;  // as it started
-  const Bytes header_;     // primary
+  Bytes header_;  // of a live side: what a shadow gets first
   Inbox& inbox_;
   const PairListener listener_;
   const OnFrame on_frame_;  // shadow; loop thread only
@@ -166,6 +191,25 @@ class PairImpl final : public Pair {
     bool eof;
   };
   std::deque<LoggedInput> logged_input_;
+
+  // Live, for shadows that join late.
+  MemorySender* memory_ = nullptr;
+  std::function<void()> ask_guest_;
+  Join join_ = Join::kNone;
+  bool taking_ = false;  // the vCPU thread is at the last of the memory
+  uint32_t rounds_ = 0;
+  std::atomic<bool> state_wanted_{false};
+  uint64_t join_began_us_ = 0;
+  uint64_t listen_at_us_ = 0;  // 0: no timer
+
+  // Shadow that joined late.
+  static constexpr size_t kPiecesBytesMax = 8u << 20;
+  const bool joins_running_;
+  bool loading_ = false;         // what follows the state waits until it is loaded
+  bool resume_reading_ = false;  // and now it has been
+  std::deque<Bytes> pieces_;
+  size_t pieces_bytes_ = 0;
+  std::optional<LogStart> start_;
 
   // Shadow.
   FrameDecoder decoder_;  // loop thread only

@@ -28,7 +28,7 @@ void PairImpl::start() {
 void PairImpl::run() {
   pthread_setname_np(pthread_self(), "lockstep-pair");
   Lock lock(mutex_);
-  if (is_primary_) note(PairNotice::kListening, "The link listens on " + options_.link_address + ".");
+  if (link_listener_) note(PairNotice::kListening, "The link listens on " + options_.link_address + ".");
   note(PairNotice::kListening, "The console listens on " + options_.console_address + ".");
   if (link_) {
     note(PairNotice::kConnected, "Connected to the primary at " + options_.link_address + ".");
@@ -39,6 +39,7 @@ void PairImpl::run() {
     work_for_arbiter(lock);
     if (fence_.phase == FencePhase::kFenced) console_->close();
     tell_listener(lock);
+    send_memory(lock);
     if (!stopped_) wait_and_serve(lock);
   }
   link_.reset();
@@ -54,6 +55,8 @@ int PairImpl::poll_timeout_ms(uint64_t now) const {
   if (link_) next = joined_ ? heartbeat_at_us_ : now + uint64_t{options_.heartbeat_ms} * 1000;
   if (retry_at_us_ != 0) next = std::min(next, retry_at_us_);
   if (announce_at_us_ != 0) next = std::min(next, announce_at_us_);
+  if (listen_at_us_ != 0) next = std::min(next, listen_at_us_);
+  if (sends_memory_now() || resume_reading_) return 0;
   if (next == UINT64_MAX) return -1;
   return next <= now ? 0 : static_cast<int>((next - now + 999) / 1000);
 }
@@ -62,7 +65,7 @@ void PairImpl::wait_and_serve(Lock& lock) {
   std::vector<pollfd> fds{{wake_fd_, POLLIN, 0}};
   fds.push_back({link_listener_ ? link_listener_->fd() : -1, POLLIN, 0});
   // While the replayer is far behind, the link is left alone: what the primary sends stays in its own hands.
-  bool listening = link_ && !(!is_primary_ && reading_is_paused());
+  bool listening = link_ && !(!role_live_ && reading_is_paused());
   short events = static_cast<short>(POLLIN | (link_ && link_->unsent() > 0 ? POLLOUT : 0));
   fds.push_back({listening ? link_->fd() : -1, events, 0});
   if (link_ && !listening) silence_.heard(now_us());
@@ -80,8 +83,9 @@ void PairImpl::wait_and_serve(Lock& lock) {
   }
   if (link_ && (fds[2].revents & POLLOUT)) {
     link_->flush();
-    if (link_->unsent() == 0 && !is_primary_) send_ack();
+    if (link_->unsent() == 0 && !role_live_) send_ack();
   }
+  if (link_ && std::exchange(resume_reading_, false)) read_link(lock, /*is_first=*/true);
   if (link_ && (fds[2].revents & ~POLLOUT)) read_link(lock, false);
   if (link_listener_ && fds[1].revents) accept_link();
   console_->serve(std::span(fds).subspan(3));
@@ -101,8 +105,10 @@ void PairImpl::read_link(Lock& lock, bool is_first) {
   if (filled == Connection::Fill::kBytes) silence_.heard(now_us());
   try {
     LinkMessage message;
-    while (size_t used = parse_link(link_->unread(), &message)) {
-      if (is_primary_) {
+    while (!loading_) {
+      const size_t used = parse_link(link_->unread(), &message);
+      if (used == 0) break;
+      if (role_live_) {
         handle_from_shadow(message);
       } else {
         handle_from_primary(lock, message);
@@ -115,7 +121,7 @@ void PairImpl::read_link(Lock& lock, bool is_first) {
     return;
   }
   // One acknowledgement for all that one read brought.
-  if (!is_primary_) send_ack();
+  if (!role_live_) send_ack();
   if (filled == Connection::Fill::kClosed) lose_link("The other side closed the link.");
 }
 
@@ -126,10 +132,10 @@ void PairImpl::timers() {
     fence(FenceEvent::kSilence,
           "Nothing was heard from the other side for " + std::to_string(options_.silence_ms) + " ms.");
   }
-  if (link_ && joined_ && now >= heartbeat_at_us_) {
+  if (link_ && (joined_ || join_ != Join::kNone) && now >= heartbeat_at_us_) {
     heartbeat_at_us_ = now + heartbeat_us;
     if (!role_live_ && options_.hear_frames) options_.hear_frames();
-    if (is_primary_) {
+    if (role_live_) {
       // Behind a backlog a heartbeat would tell nothing: the backlog itself is heard.
       if (link_->unsent() == 0) send_link(link_message::Heartbeat{now, false});
     } else if (now - sent_at_us_ >= heartbeat_us || executed_lsn_ != last_ack_.executed) {
@@ -142,6 +148,7 @@ void PairImpl::timers() {
     try_to_arm();
   }
   if (announce_at_us_ != 0 && now >= announce_at_us_) announce();
+  if (listen_at_us_ != 0 && now >= listen_at_us_) listen_again();
 }
 
 // At once, then at ever longer intervals.
@@ -168,6 +175,7 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
   if (actions & kCloseLink) {
     link_.reset();
     joined_ = peer_ready_ = false;
+    cancel_join();
   }
   if (event == FenceEvent::kArmUnreachable || event == FenceEvent::kClaimUnreachable) {
     note(PairNotice::kArbiterUnreachable, why);
@@ -253,8 +261,8 @@ void PairImpl::work_for_arbiter(Lock& lock) {
 }
 
 void PairImpl::note(PairNotice notice, std::string detail) {
-  notices_.push_back({notice, now_us(), is_primary_ || role_live_ ? lsn_sent_ : lsn_received_,
-                      fence_.generation, std::move(detail)});
+  notices_.push_back(
+      {notice, now_us(), role_live_ ? lsn_sent_ : lsn_received_, fence_.generation, std::move(detail)});
 }
 
 void PairImpl::tell_listener(Lock& lock) {

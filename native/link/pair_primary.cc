@@ -9,7 +9,7 @@ using namespace link_message;
 
 bool PairImpl::wait_protected() {
   Lock lock(mutex_);
-  changed_.wait(lock, [&] { return is_over() || was_protected_; });
+  changed_.wait(lock, [&] { return is_over() || was_protected_ || options_.alone; });
   return !is_over();
 }
 
@@ -18,7 +18,7 @@ void PairImpl::frame(std::span<const uint8_t> frame, uint64_t lsn) {
   Lock lock(mutex_);
   started_ = true;
   auto may_go_on = [&] {
-    return is_over() || !joined_ || !is_primary_ || log_bytes_ - executed_bytes_ <= options_.lag_bytes_max;
+    return is_over() || !joined_ || log_bytes_ - executed_bytes_ <= options_.lag_bytes_max;
   };
   if (!may_go_on()) {
     note(PairNotice::kSlowed,
@@ -47,9 +47,10 @@ void PairImpl::progress(uint64_t lsn, uint64_t accesses) {
 }
 
 const char* PairImpl::reason_to_refuse() const {
-  if (started_) return "The machine runs already; a shadow must join before it starts.";
-  if (link_ && joined_) return "This pair has its shadow already.";
-  if (fence_.phase != FencePhase::kSolo) return "This pair takes no more shadows.";
+  if (link_ && (joined_ || join_ != Join::kNone)) return "This pair has its shadow already.";
+  if (fence_.phase != FencePhase::kSolo && fence_.phase != FencePhase::kWon)
+    return "This pair takes no shadow now.";
+  if (started_ && memory_ == nullptr) return "The machine is just starting; try again.";
   return nullptr;
 }
 
@@ -68,21 +69,28 @@ void PairImpl::accept_link() {
 }
 
 void PairImpl::greet_shadow(const Hello& hello) {
-  if (joined_) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow introduced itself twice.");
+  if (joined_ || join_ != Join::kNone)
+    throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow introduced itself twice.");
   if (const char* why = reason_to_refuse()) {
     send_link(Refused{why});
     lose_link(why);
     return;
   }
   shadow_id_ = hello.shadow_id;
-  send_link(Header{options_.pair_id, fence_.generation, header_.size()});
+  send_link(Header{options_.pair_id, fence_.generation, header_.size(), started_});
   for (size_t at = 0; at < header_.size(); at += kHeaderDataBytesMax) {
     size_t bytes = std::min(kHeaderDataBytesMax, header_.size() - at);
     send_link(HeaderData{{header_.data() + at, bytes}});
   }
-  joined_ = true;
+  if (started_) {
+    join_ = Join::kBegins;
+    join_began_us_ = now_us();
+    rounds_ = 0;
+  } else {
+    joined_ = true;
+  }
   heartbeat_at_us_ = 0;
-  note(PairNotice::kConnected, "A shadow joined.");
+  note(PairNotice::kConnected, started_ ? "A shadow joins the running machine." : "A shadow joined.");
 }
 
 void PairImpl::handle_from_shadow(const LinkMessage& message) {
@@ -90,10 +98,12 @@ void PairImpl::handle_from_shadow(const LinkMessage& message) {
     greet_shadow(*hello);
     return;
   }
-  if (!joined_) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow did not introduce itself.");
+  if (!joined_ && join_ == Join::kNone)
+    throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow did not introduce itself.");
   if (const auto* ack = std::get_if<Ack>(&message)) {
     acknowledged(*ack);
   } else if (std::get_if<Ready>(&message)) {
+    if (!joined_) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow is ready without a state.");
     peer_ready_ = true;
     silence_.restart(now_us(), uint64_t{options_.silence_ms} * 1000);
     try_to_arm();
@@ -113,6 +123,7 @@ void PairImpl::acknowledged(const Ack& ack) {
   if (ack.received > lsn_sent_ || ack.mark > mark_sent_ || ack.executed_bytes > log_bytes_) {
     throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow acknowledged what was never sent.");
   }
+  if (!joined_) return;  // while it joins: a sign of life
   lsn_acked_ = std::max(lsn_acked_, ack.received);
   mark_acked_ = std::max(mark_acked_, ack.mark);
   lsn_executed_ = std::max(lsn_executed_, ack.executed);
@@ -131,14 +142,14 @@ void PairImpl::acknowledged(const Ack& ack) {
 // A shadow may only be armed once it has the log behind everything that was released while nobody waited for
 // it.
 void PairImpl::try_to_arm() {
-  if (is_primary_ && peer_ready_ && fence_.phase == FencePhase::kSolo && mark_acked_ >= free_mark_ &&
-      lsn_acked_ >= free_lsn_) {
+  const bool alone = fence_.phase == FencePhase::kSolo || fence_.phase == FencePhase::kWon;
+  if (role_live_ && peer_ready_ && alone && mark_acked_ >= free_mark_ && lsn_acked_ >= free_lsn_) {
     fence(FenceEvent::kShadowReady);
   }
 }
 
 void PairImpl::send_released() {
-  if (!is_primary_ || !joined_ || link_->unsent() > 0) return;
+  if (!role_live_ || !joined_ || link_->unsent() > 0) return;
   for (uint8_t channel = 0; channel < kOutputChannels; channel++) {
     uint64_t start = ledger_.start(channel);
     if (start == released_sent_[channel]) continue;

@@ -31,7 +31,7 @@ void check_cancelled(const PairOptions& options) {
 }
 
 // Reads the header behind our HELLO. `deadline_us` moves on as long as bytes come in.
-Joining read_header(Connection& link, PairOptions* options, uint64_t patience_us, uint64_t* generation,
+Joining read_header(Connection& link, PairOptions* options, uint64_t patience_us, PairImpl::Joined* joined,
                     Bytes* header) {
   uint64_t wanted = UINT64_MAX, deadline_us = now_us() + patience_us;
   header->clear();
@@ -48,7 +48,8 @@ Joining read_header(Connection& link, PairOptions* options, uint64_t patience_us
           throw Failure("ERR_LOCKSTEP_OTHER_PAIR", "The primary there belongs to another pair.");
         }
         options->pair_id = answer->pair_id;
-        *generation = answer->generation;
+        joined->generation = answer->generation;
+        joined->is_running = answer->is_running;
         wanted = answer->header_bytes;
       } else if (const auto* data = std::get_if<HeaderData>(&message)) {
         if (wanted == UINT64_MAX || data->bytes.size() > wanted - header->size()) {
@@ -87,7 +88,7 @@ PairImpl::Joined PairImpl::join(PairOptions* options, uint32_t connect_ms, Bytes
       joined.link = std::make_unique<Connection>(std::move(stream));
       joined.link->send(encode_link(Hello{joined.shadow_id}));
       uint64_t patience_us = std::max<uint64_t>(left_us, uint64_t{options->silence_ms} * 1000);
-      Joining result = read_header(*joined.link, options, patience_us, &joined.generation, header);
+      Joining result = read_header(*joined.link, options, patience_us, &joined, header);
       if (result == Joining::kDone) return joined;
       if (result == Joining::kSilent) unreachable(*options, ETIMEDOUT);
     }
@@ -167,6 +168,14 @@ void PairImpl::handle_from_primary(Lock& lock, const LinkMessage& message) {
     if (!queue_.empty() && std::holds_alternative<Progress>(queue_.back())) queue_.pop_back();
     queue_.push_back(progress->progress);
     changed_.notify_all();
+  } else if (const auto* pages = std::get_if<Pages>(&message)) {
+    take_pages(pages->bytes);
+  } else if (const auto* kept = std::get_if<Kept>(&message)) {
+    if (!joins_running_ || start_)
+      throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "Output that belongs to nothing.");
+    ledger_.restore(kept->channel, kept->offset, kept->bytes);
+  } else if (const auto* start = std::get_if<Start>(&message)) {
+    take_start(*start);
   } else if (const auto* released = std::get_if<Released>(&message)) {
     ledger_.drop(released->channel, released->offset);
   } else if (const auto* beat = std::get_if<Heartbeat>(&message)) {

@@ -41,6 +41,8 @@ Bytes encode_end_frame(uint32_t chain, const End& end);
 class FrameDecoder {
  public:
   FrameDecoder();
+  // What is decoded next is the first frame behind `start`.
+  void start_from(const struct LogStart& start);
   ~FrameDecoder();
   // The length of the frame at the front of `bytes`: 0 when more bytes are needed to tell.
   // Throws Failure ERR_LOCKSTEP_LOG_DAMAGED when this cannot be a frame.

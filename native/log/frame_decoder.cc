@@ -5,6 +5,7 @@
 #include "error.h"
 #include "log/frame.h"
 #include "log/frame_format.h"
+#include "log/log_start.h"
 #include "log/record_codec.h"
 
 namespace lockstep {
@@ -79,6 +80,15 @@ struct FrameDecoder::State : FrameState {
 
 FrameDecoder::FrameDecoder() : state_(std::make_unique<State>()) {}
 FrameDecoder::~FrameDecoder() = default;
+
+void FrameDecoder::start_from(const LogStart& start) {
+  state_->delta = {};
+  state_->delta.lsn = start.digest.lsn;
+  state_->delta.time_us = start.time_us;
+  state_->delta.channels = start.digest.channels;
+  state_->delta.registers = start.digest.register_values;
+  state_->chain = start.chain;
+}
 
 const FrameState& FrameDecoder::position() const { return *state_; }
 

@@ -7,10 +7,11 @@
 
 #include "log/event.h"
 #include "log/frame.h"
+#include "log/log_start.h"
 
 namespace lockstep {
 
-constexpr uint32_t kLogVersion = 2;
+constexpr uint32_t kLogVersion = 3;
 
 struct LogHeader {
   uint32_t version = kLogVersion;
@@ -20,6 +21,10 @@ struct LogHeader {
   // The image, whole (compressed on disk), or empty when only its hash was kept (--image-by-hash).
   Bytes image;
   std::array<uint8_t, 32> image_sha256{};
+  // Of a log that does not start at boot: from where, and the machine's memory there, in pieces that the log
+  // only carries (memory/page_pieces.h).
+  std::optional<LogStart> start;
+  std::vector<Bytes> memory;
 };
 
 // Header and image as they stand at the start of a log file, and as the primary sends them.

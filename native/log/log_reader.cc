@@ -84,6 +84,7 @@ void LogFileReader::State::read_header() {
     const size_t used = decode_log_header(unread(), &header);
     if (used == 0) continue;
     begin += used;
+    if (header.start) decoder.start_from(*header.start);
     return;
   }
   throw Failure("ERR_LOCKSTEP_LOG_DAMAGED",

@@ -30,6 +30,8 @@ uint64_t content_hash(const GuestMemory& memory, uint64_t page) {
   return hash == zero_hash ? 0 : mix(hash, page) | 1;
 }
 
+}  // namespace
+
 // /proc/self/pagemap: pages neither present nor swapped were never touched and are zero. Without
 // the file every page counts as touched.
 std::vector<uint64_t> touched_pages(const GuestMemory& memory) {
@@ -43,8 +45,6 @@ std::vector<uint64_t> touched_pages(const GuestMemory& memory) {
     if (entries[page] >> 62) result.push_back(page);
   return result;
 }
-
-}  // namespace
 
 uint64_t hash_bytes(std::span<const uint8_t> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 

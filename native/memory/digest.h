@@ -14,6 +14,9 @@ namespace lockstep {
 // XXH3 of arbitrary bytes: the one hash of the core.
 uint64_t hash_bytes(std::span<const uint8_t> bytes);
 
+// The pages that the host ever backed, ascending: all others are zero.
+std::vector<uint64_t> touched_pages(const GuestMemory& memory);
+
 // The sum over all pages of a mix of page number and page content; zero pages count nothing, so a
 // fresh memory is 0 and never has to be read.
 class MemoryDigest {

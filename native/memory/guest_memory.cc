@@ -11,7 +11,7 @@ constexpr uint64_t kHugeBytes = 2 << 20;
 }
 
 GuestMemory::GuestMemory(uint64_t bytes)
-    : bytes_(bytes), dirty_(bytes / kPageBytes), written_(bytes / kPageBytes) {
+    : bytes_(bytes), dirty_(bytes / kPageBytes), written_(bytes / kPageBytes), changed_(bytes / kPageBytes) {
   // A huge page's worth more than needed, so that the start can be aligned to one.
   void* map =
       mmap(nullptr, bytes + kHugeBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -51,6 +51,19 @@ void GuestMemory::mark(uint64_t page) {
   if (page >= pages()) return;
   dirty_.add(page);
   written_.add(page);
+  if (!following_) return;
+  std::lock_guard lock(changed_mutex_);
+  changed_.add(page);
+}
+
+size_t GuestMemory::changed() const {
+  std::lock_guard lock(changed_mutex_);
+  return changed_.size();
+}
+
+std::vector<uint64_t> GuestMemory::take_changed() {
+  std::lock_guard lock(changed_mutex_);
+  return changed_.take();
 }
 
 std::vector<uint64_t> GuestMemory::take_dirty() { return dirty_.take(); }

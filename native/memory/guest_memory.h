@@ -1,8 +1,10 @@
 // Guest RAM. Every access by the monitor is bounds-checked here, and every write marks its pages.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -44,6 +46,10 @@ class GuestMemory {
   // The same for checkpoints: those since the last take_written() or forget_written().
   std::vector<uint64_t> take_written();
   void forget_written() { written_.take(); }
+  // And for whoever sends memory while the guest runs: those marked while changes were followed. Any thread.
+  void follow_changes(bool follow) { following_ = follow; }
+  size_t changed() const;
+  std::vector<uint64_t> take_changed();
   // Also hands every marked page to a watcher (repeats included); null: no longer.
   void watch(std::vector<uint64_t>* watcher) { watcher_ = watcher; }
 
@@ -56,11 +62,15 @@ class GuestMemory {
     explicit PageSet(uint64_t pages) : bits_((pages + 63) / 64) {}
     void add(uint64_t page);
     std::vector<uint64_t> take();  // ascending
+    size_t size() const { return pages_.size(); }
 
    private:
     std::vector<uint64_t> bits_, pages_;
   };
   PageSet dirty_, written_;
+  std::atomic<bool> following_{false};
+  mutable std::mutex changed_mutex_;
+  PageSet changed_;
   std::vector<uint64_t>* watcher_ = nullptr;
 };
 

@@ -7,6 +7,8 @@
 
 namespace lockstep {
 
+struct MachineState;
+
 // How far the guest has come. Owned by the run loop, handed from replayer to recorder at a takeover.
 struct Progression {
   uint64_t lsn = 0;       // of the last event
@@ -49,6 +51,11 @@ class Driver {
   // A digest was made, right after an event (or at the end). kApply never comes back.
   virtual Go digest(const Digest& digest) = 0;
   virtual Go end(const End& end) = 0;
+  // Somebody wants the machine's state as it is after this event; dirty pages harvested: now. It comes behind
+  // its digest.
+  virtual bool wants_state() { return false; }
+  virtual bool state_is_due() { return false; }
+  virtual void saved(const MachineState&, const Digest&) {}
   // The guest is about to run on. kApply: the log has a forced stop here, which is to be taken over.
   virtual Go forced_stop(std::vector<Checkpoint>* parts) = 0;
   // A kick has stopped the guest anywhere. True when it is to be a forced stop: *head says where and when.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "guest/abi.h"
+#include "machine_state.h"
 
 namespace lockstep {
 
@@ -63,7 +64,7 @@ Go Recorder::position(const Access&, const Want& want, Event* event) {
   Control& control = parts_.control;
   event->inputs = parts_.inputs.take(want);
   if (!want.time && !want.wait && !control.stopping()) {
-    if (event->inputs.empty() && parts_.at.accesses < kAccessesWithoutEvent) return Go::kOn;
+    if (event->inputs.empty() && parts_.at.accesses < kAccessesWithoutEvent && !wants_state()) return Go::kOn;
     log(event);
     return Go::kApply;
   }
@@ -75,6 +76,7 @@ Go Recorder::position(const Access&, const Want& want, Event* event) {
   while (want.wait && !satisfied(*event, want)) {
     if (control.stopping()) break;
     if (control.poked()) control.serve();
+    if (wants_state()) break;  // an event that brings nothing but time: the guest waits again
     if (parts_.clock.is_fixed() && want.deadline_us != UINT64_MAX) {
       event->time_us = want.deadline_us;  // a sleeper on a fixed course wakes at once
       break;
@@ -162,7 +164,7 @@ bool Recorder::force_stop(Checkpoint* head) {
   const std::optional<Watchdog::Bite> bite = parts_.watchdog->take_bite();
   if (!bite) return false;
   // Who only computes is stopped for the sake of a shadow that could not know how far it may follow.
-  if (!bite->is_due && !(parts_.pair && parts_.pair->status().is_protected)) return false;
+  if (!bite->is_due && !(parts_.pair && (wants_state() || parts_.pair->status().is_protected))) return false;
   head->lsn = parts_.at.lsn + 1;
   head->accesses = parts_.at.accesses;
   head->access_hash = parts_.at.access_hash();
@@ -188,6 +190,11 @@ void Recorder::closed() {
   if (parts_.pair) parts_.pair->stop();
   append(End{parts_.at.accesses, parts_.at.access_hash(), EndReason::kClosed, 0});
   flush();
+}
+
+void Recorder::saved(const MachineState& state, const Digest& digest) {
+  flush();
+  parts_.pair->saved({digest, parts_.at.time_us, parts_.encoder->chain(), encode_machine_state(state)});
 }
 
 void Recorder::took_over(uint64_t generation) {

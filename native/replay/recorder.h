@@ -57,6 +57,9 @@ class Recorder : public Driver {
   bool force_stop(Checkpoint* head) override;
   void stop_forced(std::vector<Checkpoint> parts) override;
   void closed() override;
+  bool wants_state() override { return parts_.pair && parts_.pair->wants_state(); }
+  bool state_is_due() override { return parts_.pair->state_is_due(); }
+  void saved(const MachineState& state, const Digest& digest) override;
   // The shadow carries on: marks the place in its log.
   void took_over(uint64_t generation);
   FrameEncoder::Counts counts() const;
