@@ -81,6 +81,9 @@ export interface NativeConfig {
   pair?: {
     pairId: string;
     linkAddress: string;
+    relinkAddress?: string;
+    /** primary: starts without waiting for a shadow. */
+    alone?: boolean;
     consoleAddress: string;
     /** 'file:DIRECTORY', 'memory:NAME', or 'remote:NAME', served by a worker thread. */
     arbiter: string;
@@ -220,6 +223,8 @@ export interface NativeRecordingInfo {
   ending: 'ended' | 'cut';
   endReason: string;
   endStatus: number;
+  /** The event that the log goes on from, with the machine's state there; 0: it starts at boot. */
+  startEvent: number;
   firstTimeUs: number;
   lastTimeUs: number;
 }

@@ -10,6 +10,11 @@ import { invalid } from './options.js';
 export interface PairOptions {
   /** The link between the two sides: the primary listens, the shadow connects. `unix:/path` or `tcp:...`. */
   link: string;
+  /**
+   * Where this side, once it is live without the other, waits for its next shadow. A Unix path at `link` serves
+   * for that by itself; a side with a TCP link needs this.
+   */
+  relink?: string;
   /** Where this side listens for {@link ConsoleClient}s. */
   console: string;
   /** The same for both sides. */
@@ -35,12 +40,14 @@ function pairConfig(options: PairOptions, pairId: string): PairConfig {
   const { link, console, arbiter, heartbeatMs = 50, silenceMs = 1000, connectMs = 10_000 } = options;
   parseAddress(link);
   parseAddress(console);
+  if (options.relink !== undefined) parseAddress(options.relink);
   if (heartbeatMs < 1 || silenceMs < 4 * heartbeatMs) {
     throw invalid(`silenceMs (${silenceMs}) must be at least four heartbeats of ${heartbeatMs} ms`);
   }
   return {
     pairId,
     linkAddress: link,
+    relinkAddress: options.relink,
     consoleAddress: console,
     arbiter: arbiter.native,
     heartbeatMs,

@@ -4,9 +4,17 @@ import type { NativeConfig } from './native.js';
 import { logConfig, type MachineOptions, machineConfig, type OptionalLogOptions } from './options.js';
 import { makeSide, type PairOptions, PairSide } from './pair-side.js';
 
-export type PrimaryOptions = PairOptions & MachineOptions & OptionalLogOptions;
+export type PrimaryOptions = PairOptions &
+  MachineOptions &
+  OptionalLogOptions & {
+    /** Starts unprotected, without waiting for a shadow, which may join at any time. */
+    alone?: boolean;
+  };
 
-/** The side of a pair that faces the world first. Its machine starts when a shadow has joined. */
+/**
+ * The side of a pair that faces the world first. Its machine starts when a shadow has joined, or at once with
+ * `alone`; after a failure another shadow may join while it runs.
+ */
 export class Primary extends PairSide {
   /** 32 random hexadecimal digits that name this pair at the arbiter. */
   readonly pairId: string;
@@ -18,7 +26,7 @@ export class Primary extends PairSide {
     return await makeSide(
       options,
       pairId,
-      (pair) => new Primary({ mode: 'primary', ...config, pair }, pairId),
+      (pair) => new Primary({ mode: 'primary', ...config, pair: { ...pair, alone: options.alone } }, pairId),
     );
   }
 

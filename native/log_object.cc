@@ -92,7 +92,9 @@ Summary summarise(const std::string& path) {
   Summary summary;
   LogFileReader reader(path);
   summary.header = reader.header();
-  FrameEncoder sizes;
+  FrameDecoder before;
+  if (summary.header.start) before.start_from(*summary.header.start);
+  FrameEncoder sizes(before);
   while (auto record = reader.next()) {
     sizes.append(*record);
     sizes.take();
@@ -149,6 +151,7 @@ Napi::Object to_js(Napi::Env env, const Summary& s) {
   object["ending"] = s.end ? "ended" : "cut";
   object["endReason"] = s.end ? kReasons[static_cast<int>(s.end->reason) % 7] : "";
   set("endStatus", s.end ? s.end->status : 0);
+  set("startEvent", s.header.start ? s.header.start->digest.lsn : 0);
   set("firstTimeUs", s.first_us);
   set("lastTimeUs", s.last_us);
   return object;

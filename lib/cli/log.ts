@@ -29,6 +29,11 @@ function describe(info: RecordingInfo): string {
     .map(([key, value]) => `  ${key.padEnd(16)} ${value}`);
   return [
     `version       ${info.version}`,
+    ...(info.startEvent > 0
+      ? [
+          `starts        behind event ${info.startEvent.toLocaleString('en-US')}, from the state of a running machine`,
+        ]
+      : []),
     `events        ${events.toLocaleString('en-US')}${perEvent}`,
     `digests       ${info.digests.toLocaleString('en-US')} (${bytes(info.digestBytes)})`,
     ...(info.checkpoints > 0

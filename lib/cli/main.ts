@@ -110,8 +110,12 @@ function buildProgram(finish: (status: number) => void): Command {
 
   const primary = command('primary', 'run a program as the primary of a pair').argument('[program...]');
   addLogOptions(addGuestOptions(primary), { required: false });
+  primary.option('--alone', 'start without waiting for a shadow, which may join at any time');
   runs(addPairOptions(primary), () => import('./primary.js'));
-  const shadow = command('shadow', 'mirror a primary, and carry on when it is lost');
+  const shadow = command(
+    'shadow',
+    'mirror a primary, from its start or while it runs, and carry on when it is lost',
+  );
   addLogFileOptions(shadow, { required: false });
   shadow
     .addOption(networkOption('where the network card is joined to once this side is live:'))

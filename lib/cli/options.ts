@@ -33,6 +33,7 @@ export interface LogFlags {
 /** What addPairOptions() defines. */
 export interface PairFlags {
   link: string;
+  relink?: string;
   console: string;
   arbiter: string;
   etcdCa?: string;
@@ -166,6 +167,10 @@ export function addLogOptions(command: Command, { required }: { required: boolea
 export function addPairOptions(command: Command): Command {
   return command
     .requiredOption('--link <address>', 'between the two sides: unix:/path or tcp:host:port')
+    .option(
+      '--relink <address>',
+      'where a side that went live waits for its next shadow (default: a Unix --link)',
+    )
     .requiredOption('--console <address>', 'where this side listens for console clients')
     .requiredOption('--arbiter <address>', 'reached by both sides: file:DIRECTORY or etcd:HOST:PORT,...')
     .option('--etcd-ca <file>', 'speak TLS to etcd, whose certificate this one signed (user: ETCDCTL_USER)')

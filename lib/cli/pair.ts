@@ -54,8 +54,8 @@ function readText(path: string): string {
 }
 
 export function pairOptions(flags: PairFlags): PairOptions {
-  const { link, console, silence, heartbeat, lag } = flags;
-  const options = { link, console, arbiter: Arbiter.parse(flags.arbiter, etcdOptions(flags)) };
+  const { link, relink, console, silence, heartbeat, lag } = flags;
+  const options = { link, relink, console, arbiter: Arbiter.parse(flags.arbiter, etcdOptions(flags)) };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
   return { ...options, silenceMs: silence, heartbeatMs: heartbeat, lagBytesMax };
 }

@@ -5,12 +5,13 @@ import { pairOptions, runSide } from './pair.js';
 
 /** `lockstep primary`. */
 export default async function primary(
-  flags: GuestFlags & LogFlags & PairFlags,
+  flags: GuestFlags & LogFlags & PairFlags & { alone?: boolean },
   program: string[],
 ): Promise<number> {
   const image = await guestImage(program, flags, false);
   // The console is a socket's, not this process's: no terminal unless a client brings one.
   const options = { ...machineOptions(flags), tty: {} };
-  const side = await Primary.create(image, { ...options, ...logOptions(flags), ...pairOptions(flags) });
+  const pair = { ...pairOptions(flags), alone: flags.alone };
+  const side = await Primary.create(image, { ...options, ...logOptions(flags), ...pair });
   return await runSide(side, flags, 'primary');
 }

@@ -81,6 +81,7 @@ bool PairImpl::state_is_due() {
   if (join_ != Join::kAsking || !link_ || is_over()) return false;
   if (memory_->changed() <= kLastPages || rounds_ >= kRoundsMax) {
     taking_ = true;
+    stands_since_us_ = now_us();
     return true;
   }
   rounds_++;
@@ -93,7 +94,6 @@ bool PairImpl::state_is_due() {
 
 // The guest stands still. Frames and marks from here on are the new shadow's.
 void PairImpl::saved(const LogStart& start) {
-  const uint64_t began_us = now_us();
   Bytes encoded = encode_log_start(start);
   std::vector<Bytes> pieces = memory_->rest();
   memory_->end();

@@ -1,6 +1,6 @@
 /** Takes a log's header apart and puts it together again, checksums right: for logs nobody would write. */
 
-const PREAMBLE_BYTES = 68;
+const PREAMBLE_BYTES = 80;
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, index) => {
   let crc = index;
