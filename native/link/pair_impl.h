@@ -199,7 +199,7 @@ class PairImpl final : public Pair {
   bool taking_ = false;  // the vCPU thread is at the last of the memory
   uint32_t rounds_ = 0;
   std::atomic<bool> state_wanted_{false};
-  uint64_t join_began_us_ = 0;
+  uint64_t join_began_us_ = 0, stands_since_us_ = 0;
   uint64_t listen_at_us_ = 0;  // 0: no timer
 
   // Shadow that joined late.

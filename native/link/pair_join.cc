@@ -114,11 +114,10 @@ void PairImpl::saved(const LogStart& start) {
   joined_ = true;
   heartbeat_at_us_ = 0;
   const uint64_t now = now_us();
-  note(PairNotice::kStateSent, "Memory went in " + std::to_string(rounds_ + 1) + " rounds and " +
-                                   std::to_string((now - join_began_us_) / 1000) + " ms (" +
-                                   std::to_string(memory_->pages_sent()) +
-                                   " pages in the last); the guest stood still for " +
-                                   std::to_string((now - began_us) / 1000) + " ms.");
+  note(PairNotice::kStateSent,
+       std::to_string(memory_->pages_sent()) + " pages were sent in " + std::to_string(rounds_ + 2) +
+           " rounds and " + std::to_string((now - join_began_us_) / 1000) +
+           " ms; the guest stood still for " + std::to_string((now - stands_since_us_) / 1000) + " ms.");
   fault_point("join-state-sent");
 }
 
