@@ -41,6 +41,8 @@
       'native/link/pair_shadow.cc',
       'native/link/remote_arbiter.cc',
       'native/link/socket.cc',
+      'native/link/tls.cc',
+      'native/link/tls_keys.cc',
       'native/log/crc32c.cc',
       'native/log/frame_decoder.cc',
       'native/log/frame_encoder.cc',
@@ -192,6 +194,7 @@
       'native/test/net_machine_test.cc',
       'native/test/nic_test.cc',
       'native/test/remote_arbiter_test.cc',
+      'native/test/tls_test.cc',
       'native/test/virtio_net_test.cc',
       'native/test/net_dhcp_test.cc',
       'native/test/net_hostile_test.cc',
@@ -205,7 +208,7 @@
 
     'core_defines': ['_GNU_SOURCE', 'XXH_INLINE_ALL='],
     'core_flags': ['-std=c++20', '-O2', '-g', '-fexceptions', '-Wall', '-Wextra', '-Werror=return-type'],
-    'core_libraries': ['-l:libzstd.a', '-pthread'],
+    'core_libraries': ['-l:libzstd.a', '-lgnutls', '-pthread'],
 
     'guest_flags': [
       '-std=c11', '-O2', '-g', '-Wall', '-Wextra',

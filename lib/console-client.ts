@@ -1,6 +1,5 @@
 import { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
-import { parseAddress } from './console/address.js';
 import { type ClientMessage, CONSOLE_VERSION, type ServerMessage } from './console/console-message.js';
 import { InputQueue } from './console/input-queue.js';
 import { OutputChannel } from './console/output-channel.js';
@@ -8,8 +7,9 @@ import { Side } from './console/side.js';
 import { deferred, withSignal } from './deferred.js';
 import { type ErrorCode, LockstepError } from './errors.js';
 import { END_REASONS, type Ended, monotonicUs } from './events.js';
+import { checkSecure, type SecurityOptions } from './tls.js';
 
-export interface ConsoleClientOptions {
+export interface ConsoleClientOptions extends SecurityOptions {
   /** The console addresses of every side the pair may have: `unix:/path` or `tcp:host:port`. */
   addresses: string[];
   /** Demand this pair; default: whichever answers first. */
@@ -89,7 +89,7 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
 
   private constructor(options: ConsoleClientOptions) {
     super();
-    options.addresses.forEach(parseAddress);
+    for (const address of options.addresses) checkSecure(address, options);
     if (options.addresses.length === 0) {
       throw new LockstepError('ERR_LOCKSTEP_INVALID_ARGUMENT', 'a console client needs an address');
     }
@@ -105,12 +105,16 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
     this.ended = this.#end.promise;
     this.#sides = options.addresses.map(
       (address) =>
-        new Side(address, {
-          hello: () => ({ pairId: this.#pairId, have: this.#have() }),
-          message: (side, message) => this.#understand(side, message),
-          changed: (side, connected) => this.#changed(side, connected),
-          failed: (error) => this.#fail(error),
-        }),
+        new Side(
+          address,
+          {
+            hello: () => ({ pairId: this.#pairId, have: this.#have() }),
+            message: (side, message) => this.#understand(side, message),
+            changed: (side, connected) => this.#changed(side, connected),
+            failed: (error) => this.#fail(error),
+          },
+          options.tls,
+        ),
     );
     this.#armDeadline();
     for (const side of this.#sides) side.connect();

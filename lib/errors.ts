@@ -76,6 +76,10 @@ export type ErrorCode =
   | 'ERR_LOCKSTEP_LINK_REFUSED'
   /** A TCP link outside this host was asked for without saying that it may be in the clear. */
   | 'ERR_LOCKSTEP_INSECURE_LINK'
+  /** The other side of a TLS connection is none to talk to, or this side's keys cannot be used. */
+  | 'ERR_LOCKSTEP_TLS'
+  /** Keys would be overwritten. */
+  | 'ERR_LOCKSTEP_KEYS_EXIST'
   /** What came over the link fails its checksum. */
   | 'ERR_LOCKSTEP_LINK_DAMAGED'
   /** What came over the link is no message of the protocol. */

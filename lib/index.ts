@@ -59,4 +59,5 @@ export {
 } from './recording.js';
 export { Replay, type ReplayEvents, type ReplayOptions, type ReplayResult, replay } from './replay.js';
 export { Shadow, type ShadowOptions } from './shadow.js';
+export { type KeyHolder, makeKeys, readKeys, type SecurityOptions, type TlsOptions } from './tls.js';
 export type { TraceBatch, TraceDirtyPage, TraceExit, TraceOptions } from './trace.js';

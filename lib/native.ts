@@ -92,6 +92,9 @@ export interface NativeConfig {
     connectMs: number;
     lagBytesMax: number;
     outputBytesMax: number;
+    /** PEM texts. */
+    tls?: { ca: string; cert: string; key: string };
+    insecure?: boolean;
   };
 }
 
@@ -253,6 +256,8 @@ export interface Native {
     claimId: string,
   ): 'won' | 'lost' | 'unreachable';
   arbiterArm(arbiter: string, pairId: string, generation: number, shadowId: string): boolean;
+  /** Contents by file name: an authority, and certificates of a side and of a console client. 0 days: expired. */
+  tlsKeys(days: number): Record<string, string>;
   /** This thread answers what is asked at 'remote:NAME', until it ends. Who asks waits no longer than the limit. */
   serveArbiter(
     name: string,

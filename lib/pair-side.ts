@@ -6,8 +6,9 @@ import { Machine } from './machine.js';
 import type { MachineStats } from './machine-state.js';
 import type { NativeConfig, NativeNotice, NativePairStatus } from './native.js';
 import { invalid } from './options.js';
+import type { SecurityOptions } from './tls.js';
 
-export interface PairOptions {
+export interface PairOptions extends SecurityOptions {
   /** The link between the two sides: the primary listens, the shadow connects. `unix:/path` or `tcp:...`. */
   link: string;
   /**
@@ -55,6 +56,8 @@ function pairConfig(options: PairOptions, pairId: string): PairConfig {
     connectMs,
     lagBytesMax: options.lagBytesMax ?? 16 << 20,
     outputBytesMax: options.outputBytesMax ?? 1 << 20,
+    tls: options.tls,
+    insecure: options.insecure,
   };
 }
 

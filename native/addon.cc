@@ -5,6 +5,7 @@
 
 #include "arbiter_clerk.h"
 #include "kvm/probe.h"
+#include "link/tls.h"
 #include "log_object.h"
 #include "machine_config.h"
 #include "machine_object.h"
@@ -87,6 +88,21 @@ Napi::Value arbiter_arm(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value tls_keys(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    const TlsKeys keys = make_tls_keys(info[0].As<Napi::Number>().Int32Value());
+    Napi::Object files = Napi::Object::New(env);
+    files["ca.pem"] = keys.ca_certificate;
+    files["ca.key"] = keys.ca_key;
+    files["side.pem"] = keys.side_certificate;
+    files["side.key"] = keys.side_key;
+    files["console.pem"] = keys.console_certificate;
+    files["console.key"] = keys.console_key;
+    return files;
+  });
+}
+
 }  // namespace
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -104,6 +120,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set("socketPair", socket_pair);            // socketPair(): [number, number]
   set("closeDescriptor", close_descriptor);  // closeDescriptor(fd): void
   set("probe", probe);                       // probe(): Record<string, string | number | boolean>
+  set("tlsKeys", tls_keys);                  // tlsKeys(days): Record<string, string>
   set("arbiterClaim",
       arbiter_claim);  // arbiterClaim(arbiter, pairId, generation, claimId): 'won' | 'lost' | 'unreachable'
   set("arbiterArm", arbiter_arm);        // arbiterArm(arbiter, pairId, generation, shadowId): boolean

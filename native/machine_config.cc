@@ -5,6 +5,7 @@
 #include <map>
 
 #include "link/remote_arbiter.h"
+#include "link/tls.h"
 #include "napi_common.h"
 
 namespace lockstep {
@@ -39,6 +40,11 @@ PairOptions parse_pair(const Fields& fields, MachineConfig* config) {
   pair.relink_address = fields.text("relinkAddress");
   pair.alone = fields.flag("alone");
   pair.console_address = fields.text("consoleAddress");
+  if (fields.has("tls")) {
+    Fields tls(fields.value("tls").As<Napi::Object>());
+    pair.security.tls = load_tls(tls.text("ca"), tls.text("cert"), tls.text("key"));
+  }
+  pair.security.plain_anywhere = fields.flag("insecure");
   pair.arbiter = make_arbiter(fields.text("arbiter"));
   pair.heartbeat_ms = fields.number("heartbeatMs", pair.heartbeat_ms);
   pair.silence_ms = fields.number("silenceMs", pair.silence_ms);

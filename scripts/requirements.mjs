@@ -36,10 +36,11 @@ export function missingBuildPackages() {
   const missing = [];
   if (!onPath('make')) missing.push('make');
   if (!onPath('python3')) missing.push('python3');
-  if (!onPath(compiler)) return [...missing, 'g++', 'libzstd-dev', 'libxxhash-dev'];
+  if (!onPath(compiler)) return [...missing, 'g++', 'libzstd-dev', 'libxxhash-dev', 'libgnutls28-dev'];
   if (!compiles('#include <string>\n')) missing.push('g++');
   if (!compiles('#include <zstd.h>\n') || !links('libzstd.a')) missing.push('libzstd-dev');
   if (!compiles('#include <xxhash.h>\n')) missing.push('libxxhash-dev');
+  if (!compiles('#include <gnutls/gnutls.h>\n')) missing.push('libgnutls28-dev');
   return missing;
 }
 

@@ -1,14 +1,20 @@
 import { finished } from 'node:stream/promises';
 import { ConsoleClient } from '../console-client.js';
+import type { SecurityFlags } from './options.js';
 import { say, sayEnd, statusOfEnd } from './report.js';
+import { securityOptions } from './security.js';
 import { attachTerminal } from './terminal.js';
 
 /** `lockstep console`: this process's stdin, stdout and stderr become the program's. */
 export default async function console(
-  flags: { quiet?: boolean; timeout: number },
+  flags: SecurityFlags & { quiet?: boolean; timeout: number },
   addresses: string[],
 ): Promise<number> {
-  await using client = await ConsoleClient.connect({ addresses, unreachableMs: flags.timeout });
+  await using client = await ConsoleClient.connect({
+    addresses,
+    unreachableMs: flags.timeout,
+    ...securityOptions(flags, 'console'),
+  });
   client.on('pause', ({ durationMs, address }) =>
     say(flags, `${address} took over after ${durationMs.toFixed(1)} ms`),
   );

@@ -6,6 +6,7 @@ import {
   addLogFileOptions,
   addLogOptions,
   addPairOptions,
+  addSecurityOptions,
   controlOption,
   networkOption,
   seconds,
@@ -125,7 +126,12 @@ function buildProgram(finish: (status: number) => void): Command {
   const console = command('console', 'talk to the program that a pair runs')
     .argument('<address...>', 'the console addresses of both sides')
     .option('--timeout <ms>', 'give up when no side was live for this long', whole, 30_000);
-  runs(console, () => import('./console.js'));
+  runs(addSecurityOptions(console), () => import('./console.js'));
+  const keys = command('keys', 'make an authority and certificates for links and consoles over TCP')
+    .argument('<directory>', 'where they go')
+    .option('--days <n>', 'how long they are valid (default: 3650)', whole)
+    .option('--force', 'overwrite keys that are there');
+  runs(keys, () => import('./keys.js'));
 
   const status = command(
     'status',

@@ -30,8 +30,17 @@ export interface LogFlags {
   digestEvery?: number;
 }
 
+/** What addSecurityOptions() defines. */
+export interface SecurityFlags {
+  tls?: string;
+  tlsCa?: string;
+  tlsCert?: string;
+  tlsKey?: string;
+  insecure?: boolean;
+}
+
 /** What addPairOptions() defines. */
-export interface PairFlags {
+export interface PairFlags extends SecurityFlags {
   link: string;
   relink?: string;
   console: string;
@@ -164,8 +173,17 @@ export function addLogOptions(command: Command, { required }: { required: boolea
     .option('--digest-every <n>', 'take a digest every so many events', whole);
 }
 
-export function addPairOptions(command: Command): Command {
+export function addSecurityOptions(command: Command): Command {
   return command
+    .option('--tls <directory>', 'speak TLS at tcp: addresses, with keys made by `lockstep keys`')
+    .option('--tls-ca <file>', 'in place of ca.pem there')
+    .option('--tls-cert <file>', 'in place of side.pem (console: console.pem) there')
+    .option('--tls-key <file>', 'in place of side.key (console: console.key) there')
+    .option('--insecure', 'allow plain TCP to other hosts');
+}
+
+export function addPairOptions(command: Command): Command {
+  return addSecurityOptions(command)
     .requiredOption('--link <address>', 'between the two sides: unix:/path or tcp:host:port')
     .option(
       '--relink <address>',

@@ -8,6 +8,7 @@ import type { PairOptions, PairSide } from '../pair-side.js';
 import { serveControl } from './control-server.js';
 import type { PairFlags } from './options.js';
 import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
+import { securityOptions } from './security.js';
 import { SideWatch } from './side-report.js';
 
 const STATUS_MS = 100;
@@ -57,7 +58,8 @@ export function pairOptions(flags: PairFlags): PairOptions {
   const { link, relink, console, silence, heartbeat, lag } = flags;
   const options = { link, relink, console, arbiter: Arbiter.parse(flags.arbiter, etcdOptions(flags)) };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
-  return { ...options, silenceMs: silence, heartbeatMs: heartbeat, lagBytesMax };
+  const security = securityOptions(flags, 'side');
+  return { ...options, ...security, silenceMs: silence, heartbeatMs: heartbeat, lagBytesMax };
 }
 
 /** For programs: every notice, and ten times a second the status, as a line of JSON on stderr. */

@@ -1,5 +1,7 @@
-import { connect, type Socket } from 'node:net';
-import { fromNative } from '../errors.js';
+import { connect, type NetConnectOpts, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { fromNative, LockstepError } from '../errors.js';
+import type { TlsOptions } from '../tls.js';
 import { parseAddress } from './address.js';
 import {
   type ChannelOffset,
@@ -20,18 +22,31 @@ export interface SideHandlers {
   failed(error: unknown): void;
 }
 
+/** Trying again would not help: the other side's certificate is wrong, this one's is, or it speaks no TLS. */
+function isRefusal(error: Error & { code?: string }): boolean {
+  return /^(ERR_SSL_|ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/.test(error.code ?? '');
+}
+
+function refusal(address: string, error: Error): LockstepError {
+  return new LockstepError('ERR_LOCKSTEP_TLS', `no TLS with ${address}: ${error.message}`, {
+    hint: 'Both need certificates of one authority: `lockstep keys DIR`, and --tls DIR on each.',
+  });
+}
+
 /** One address of a pair: connected, and connected again whenever that is lost. */
 export class Side {
   readonly address: string;
   readonly #handlers: SideHandlers;
+  readonly #tls: TlsOptions | undefined;
   #socket: Socket | undefined;
   #retry: NodeJS.Timeout | undefined;
   #connected = false;
   #referenced = true;
   #closed = false;
 
-  constructor(address: string, handlers: SideHandlers) {
+  constructor(address: string, handlers: SideHandlers, tls?: TlsOptions) {
     this.address = address;
+    this.#tls = tls;
     this.#handlers = handlers;
   }
 
@@ -40,11 +55,13 @@ export class Side {
   }
 
   connect(): void {
-    const socket = connect(parseAddress(this.address));
+    const where = parseAddress(this.address);
+    const tls = 'host' in where ? this.#tls : undefined;
+    const socket = tls ? this.#connectTls(where, tls) : connect(where);
     const reader = new MessageReader();
     this.#socket = socket;
     if (!this.#referenced) socket.unref();
-    socket.on('connect', () => {
+    socket.on(tls ? 'secureConnect' : 'connect', () => {
       this.#connected = true;
       this.send({ type: 'hello', ...this.#handlers.hello() });
       this.#handlers.changed(this, true);
@@ -60,8 +77,15 @@ export class Side {
       }
     });
     // A refused or reset connection is nothing special: 'close' follows, and the next attempt.
-    socket.on('error', () => {});
+    socket.on('error', (error) => {
+      if (tls && isRefusal(error)) this.#handlers.failed(refusal(this.address, error));
+    });
     socket.on('close', () => this.#lost(socket));
+  }
+
+  /** A side is known by its authority; names mean nothing. */
+  #connectTls(where: NetConnectOpts, tls: TlsOptions): Socket {
+    return connectTls({ ...where, ...tls, minVersion: 'TLSv1.3', checkServerIdentity: () => undefined });
   }
 
   send(message: ClientMessage): void {

@@ -15,6 +15,7 @@ class Connection {
  public:
   explicit Connection(std::unique_ptr<Stream> stream);
   int fd() const { return stream_->fd(); }
+  std::string problem() const { return stream_->problem(); }
 
   // Writes what the socket takes now and keeps the rest in order. After an error everything is swallowed:
   // the reader sees the end of the stream and decides what it means.

@@ -14,9 +14,9 @@ namespace {
 }
 }  // namespace
 
-ConsoleServer::ConsoleServer(const std::string& address, std::string pair_id, OutputLedger& ledger,
-                             Inbox& inbox, InputKind input_kind)
-    : listener_(std::make_unique<Listener>(address)),
+ConsoleServer::ConsoleServer(const std::string& address, const Security& security, std::string pair_id,
+                             OutputLedger& ledger, Inbox& inbox, InputKind input_kind)
+    : listener_(std::make_unique<Listener>(address, security, TlsPeer::kAnyone)),
       pair_id_(std::move(pair_id)),
       ledger_(ledger),
       inbox_(inbox),

@@ -22,8 +22,8 @@ namespace lockstep {
 class ConsoleServer {
  public:
   // Input from the client goes to the inbox as `input_kind`: data of channel 0, or bytes for a 16550.
-  ConsoleServer(const std::string& address, std::string pair_id, OutputLedger& ledger, Inbox& inbox,
-                InputKind input_kind);
+  ConsoleServer(const std::string& address, const Security& security, std::string pair_id,
+                OutputLedger& ledger, Inbox& inbox, InputKind input_kind);
   const std::string& address() const { return listener_->address(); }
 
   // ---- The poll loop.

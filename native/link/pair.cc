@@ -81,9 +81,10 @@ PairImpl::PairImpl(PairOptions options, Bytes header, Inbox& inbox, PairListener
       role_live_(true),
       ledger_(options_.output_bytes_max),
       joins_running_(false) {
-  link_listener_ = std::make_unique<Listener>(options_.link_address);
+  link_listener_ = std::make_unique<Listener>(options_.link_address, options_.security);
   options_.link_address = link_listener_->address();
-  console_.emplace(options_.console_address, options_.pair_id, ledger_, inbox_, options_.console_input);
+  console_.emplace(options_.console_address, options_.security, options_.pair_id, ledger_, inbox_,
+                   options_.console_input);
   options_.console_address = console_->address();
   fence_.phase = FencePhase::kSolo;
   fence_.generation = 1;
@@ -103,7 +104,8 @@ PairImpl::PairImpl(PairOptions options, Inbox& inbox, PairListener listener, OnF
       link_(std::move(joined.link)),
       joined_(true),
       joins_running_(joined.is_running) {
-  console_.emplace(options_.console_address, options_.pair_id, ledger_, inbox_, options_.console_input);
+  console_.emplace(options_.console_address, options_.security, options_.pair_id, ledger_, inbox_,
+                   options_.console_input);
   options_.console_address = console_->address();
   fence_.phase = FencePhase::kFollowing;
   fence_.generation = joined.generation;

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "link/arbiter.h"
+#include "link/socket.h"
 #include "log/event.h"
 #include "log/log_start.h"
 #include "memory/memory_sender.h"
@@ -32,6 +33,7 @@ struct PairOptions {
   std::string relink_address;
   bool alone = false;           // primary: starts without waiting for a shadow, which may join at any time
   std::string console_address;  // this side's console server; same forms
+  Security security;            // of both
   std::shared_ptr<Arbiter> arbiter;
   uint32_t heartbeat_ms = 50;
   uint32_t silence_ms = 1000;          // suspect a peer that is silent this long; link loss: at once

@@ -41,7 +41,7 @@ void PairImpl::listen_again() {
   if (address.empty() && options_.link_address.starts_with("unix:")) address = options_.link_address;
   if (address.empty() || link_listener_) return;
   try {
-    link_listener_ = std::make_unique<Listener>(address);
+    link_listener_ = std::make_unique<Listener>(address, options_.security);
     options_.link_address = link_listener_->address();
     note(PairNotice::kListening, "The link listens on " + options_.link_address + ".");
   } catch (const Failure&) {

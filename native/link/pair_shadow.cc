@@ -18,6 +18,10 @@ namespace {
 constexpr uint64_t kConnectBackoffUs = 20'000;
 
 [[noreturn]] void unreachable(const PairOptions& options, int error) {
+  if (error == EPROTO) {
+    throw Failure("ERR_LOCKSTEP_TLS", "What answers at " + options.link_address + " does not speak TLS.",
+                  "Start the primary with --tls, too.");
+  }
   throw_system("ERR_LOCKSTEP_LINK_UNREACHABLE", "connect", "No primary answers at " + options.link_address,
                "Start the primary first, or check the address.", error != 0 ? error : ETIMEDOUT);
 }
@@ -28,6 +32,12 @@ constexpr uint64_t kCancelLookUs = 50'000;
 void check_cancelled(const PairOptions& options) {
   if (options.cancelled && options.cancelled())
     throw Failure("ERR_LOCKSTEP_CLOSED", "The shadow was closed before it had joined its primary.");
+}
+
+// What a primary that speaks TLS answers to a HELLO; as a message of the link it would be of an absurd
+// length.
+bool is_tls_alert(std::span<const uint8_t> bytes) {
+  return bytes.size() >= 7 && bytes[0] == 0x15 && bytes[1] == 3 && bytes[3] == 0 && bytes[4] == 2;
 }
 
 // Reads the header behind our HELLO. `deadline_us` moves on as long as bytes come in.
@@ -68,7 +78,13 @@ Joining read_header(Connection& link, PairOptions* options, uint64_t patience_us
     poll(&p, 1, static_cast<int>((std::min(deadline_us - now, kCancelLookUs) + 999) / 1000));
     if (p.revents == 0) continue;
     auto filled = link.fill();
-    if (filled == Connection::Fill::kClosed) return Joining::kHungUp;
+    if (filled == Connection::Fill::kClosed) {
+      // A primary that refuses a certificate says so when this side takes the handshake for done.
+      if (std::string why = link.problem(); !why.empty()) throw Failure("ERR_LOCKSTEP_TLS", why);
+      return Joining::kHungUp;
+    }
+    if (wanted == UINT64_MAX && is_tls_alert(link.unread()))
+      throw Failure("ERR_LOCKSTEP_TLS", "The primary wants TLS.", "Give --tls DIR.");
     if (filled == Connection::Fill::kBytes) deadline_us = now_us() + patience_us;
   }
 }
@@ -84,7 +100,8 @@ PairImpl::Joined PairImpl::join(PairOptions* options, uint32_t connect_ms, Bytes
     uint64_t now = now_us();
     uint64_t left_us = deadline_us > now ? deadline_us - now : 0;
     int error = 0;
-    if (auto stream = connect_stream(options->link_address, static_cast<int>(left_us / 1000), &error)) {
+    if (auto stream = connect_stream(options->link_address, static_cast<int>(left_us / 1000), &error,
+                                     options->security)) {
       joined.link = std::make_unique<Connection>(std::move(stream));
       joined.link->send(encode_link(Hello{joined.shadow_id}));
       uint64_t patience_us = std::max<uint64_t>(left_us, uint64_t{options->silence_ms} * 1000);

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "link/tls.h"
 
 namespace lockstep {
 namespace {
@@ -83,19 +84,21 @@ bool is_loopback(const sockaddr* address) {
 
 struct AddressInfo {
   addrinfo* list = nullptr;
-  AddressInfo(const std::string& address, const Parts& parts) {
+  AddressInfo(const std::string& address, const Parts& parts, const Security& security) {
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
     int code = getaddrinfo(parts.host.c_str(), parts.port.c_str(), &hints, &list);
     if (code != 0 || list == nullptr)
       bad_address(address, std::string("the host: ") + gai_strerror(code) + ".");
+    if (security.tls || security.plain_anywhere) return;
     for (addrinfo* a = list; a != nullptr; a = a->ai_next) {
       if (is_loopback(a->ai_addr)) continue;
       freeaddrinfo(list);
       throw Failure("ERR_LOCKSTEP_INSECURE_LINK",
-                    "\"" + address + "\" is not on the loopback, and the link is not encrypted yet.",
-                    "Use a Unix socket or tcp:127.0.0.1:port, and a tunnel (ssh -L) between hosts.");
+                    "\"" + address + "\" is not on the loopback, and would be neither secret nor safe.",
+                    "Give --tls DIR, with keys made by `lockstep keys DIR`, or --insecure where nobody else "
+                    "can reach the network.");
     }
   }
   ~AddressInfo() { freeaddrinfo(list); }
@@ -136,35 +139,36 @@ int finish_connect(int fd, const sockaddr* address, socklen_t size, int timeout_
   return error;
 }
 
-std::unique_ptr<Stream> try_connect(int family, const sockaddr* address, socklen_t size, int timeout_ms,
-                                    int* error) {
+// A connected socket, or -1.
+int try_connect(int family, const sockaddr* address, socklen_t size, int timeout_ms, int* error) {
   int fd = ::socket(family, SOCK_STREAM | kFlags, 0);
   if (fd < 0) {
     *error = errno;
-    return nullptr;
+    return -1;
   }
   *error = finish_connect(fd, address, size, timeout_ms);
   if (*error == 0 && is_self_connected(fd)) *error = ECONNREFUSED;
   if (*error != 0) {
     ::close(fd);
-    return nullptr;
+    return -1;
   }
   no_delay(fd);
-  return std::make_unique<PlainStream>(fd);
+  return fd;
 }
 
 }  // namespace
 
-Listener::Listener(const std::string& address) : address_(address) {
+Listener::Listener(const std::string& address, const Security& security, TlsPeer peer) : address_(address) {
   Parts parts = parse(address);
   try {
     if (parts.is_unix) {
       bind_unix(parts.path);
     } else {
-      bind_tcp(parts.host, parts.port);
+      bind_tcp(parts.host, parts.port, security);
     }
     if (::listen(fd_, kBacklog) != 0)
       throw_system("ERR_LOCKSTEP_LISTEN", "listen", "listening on " + address);
+    if (security.tls && !parts.is_unix) tls_ = std::make_unique<TlsAcceptor>(fd_, security.tls, peer);
   } catch (...) {
     if (fd_ >= 0) ::close(fd_);
     throw;
@@ -185,7 +189,9 @@ void Listener::bind_unix(const std::string& path) {
     int error = 0;
     struct stat before {};
     bool is_socket = ::lstat(path.c_str(), &before) == 0 && S_ISSOCK(before.st_mode);
-    if (is_socket && try_connect(AF_UNIX, plain, sizeof a, 0, &error) == nullptr && error == ECONNREFUSED) {
+    int fd = is_socket ? try_connect(AF_UNIX, plain, sizeof a, 0, &error) : -1;
+    if (fd >= 0) ::close(fd);
+    if (is_socket && fd < 0 && error == ECONNREFUSED) {
       ::unlink(path.c_str());
       result = ::bind(fd_, plain, sizeof a);
     } else {
@@ -207,8 +213,8 @@ void Listener::bind_unix(const std::string& path) {
   }
 }
 
-void Listener::bind_tcp(const std::string& host, const std::string& port) {
-  AddressInfo info(address_, Parts{false, {}, host, port});
+void Listener::bind_tcp(const std::string& host, const std::string& port, const Security& security) {
+  AddressInfo info(address_, Parts{false, {}, host, port}, security);
   addrinfo* a = info.list;
   fd_ = ::socket(a->ai_family, SOCK_STREAM | kFlags, 0);
   if (fd_ < 0) throw_system("ERR_LOCKSTEP_LISTEN", "socket", "making a socket");
@@ -230,7 +236,10 @@ void Listener::bind_tcp(const std::string& host, const std::string& port) {
   address_ = "tcp:" + (is_six ? "[" + host + "]" : host) + ":" + std::to_string(chosen);
 }
 
+int Listener::fd() const { return tls_ ? tls_->fd() : fd_; }
+
 Listener::~Listener() {
+  tls_.reset();
   struct stat now {};
   if (!unlink_path_.empty() && ::stat(unlink_path_.c_str(), &now) == 0 && now.st_dev == device_ &&
       now.st_ino == inode_) {
@@ -240,21 +249,31 @@ Listener::~Listener() {
 }
 
 std::unique_ptr<Stream> Listener::accept() {
-  int fd = ::accept4(fd_, nullptr, nullptr, kFlags);
-  if (fd < 0) return nullptr;
-  no_delay(fd);
-  return std::make_unique<PlainStream>(fd);
+  if (tls_) return tls_->take();
+  int fd = accept_socket(fd_);
+  return fd < 0 ? nullptr : std::make_unique<PlainStream>(fd);
 }
 
-std::unique_ptr<Stream> connect_stream(const std::string& address, int timeout_ms, int* error) {
+int accept_socket(int listening_fd) {
+  int fd = ::accept4(listening_fd, nullptr, nullptr, kFlags);
+  if (fd >= 0) no_delay(fd);
+  return fd;
+}
+
+std::unique_ptr<Stream> connect_stream(const std::string& address, int timeout_ms, int* error,
+                                       const Security& security) {
   Parts parts = parse(address);
   if (parts.is_unix) {
     sockaddr_un a = unix_address(parts.path);
-    return try_connect(AF_UNIX, reinterpret_cast<const sockaddr*>(&a), sizeof a, timeout_ms, error);
+    int fd = try_connect(AF_UNIX, reinterpret_cast<const sockaddr*>(&a), sizeof a, timeout_ms, error);
+    return fd < 0 ? nullptr : std::make_unique<PlainStream>(fd);
   }
-  AddressInfo info(address, parts);
+  AddressInfo info(address, parts, security);
   for (addrinfo* a = info.list; a != nullptr; a = a->ai_next) {
-    auto stream = try_connect(a->ai_family, a->ai_addr, a->ai_addrlen, timeout_ms, error);
+    int fd = try_connect(a->ai_family, a->ai_addr, a->ai_addrlen, timeout_ms, error);
+    if (fd < 0) continue;
+    if (!security.tls) return std::make_unique<PlainStream>(fd);
+    auto stream = connect_tls(fd, security.tls, TlsPeer::kSide, timeout_ms, error);
     if (stream) return stream;
   }
   return nullptr;

@@ -10,25 +10,40 @@
 
 namespace lockstep {
 
-// What the link and the console need of a connection. A TLS stream can stand in its place.
+// What the link and the console need of a connection: a plain socket, or TLS on one (tls.h).
 class Stream {
  public:
   virtual ~Stream() = default;
   virtual int fd() const = 0;
   // As read(2) and send(2) on a non-blocking descriptor: -1 and EAGAIN when it would block, 0 from read at
-  // the end. One thread may read while another writes.
+  // the end. One thread may read while another writes. After EAGAIN the next write must begin with the same
+  // bytes.
   virtual ssize_t read(std::span<uint8_t> into) = 0;
   virtual ssize_t write(std::span<const uint8_t> bytes) = 0;
+  // Why it ended, as a sentence, where the peer said so.
+  virtual std::string problem() const { return {}; }
+};
+
+class TlsAcceptor;
+class TlsCredentials;
+
+// Who may be at the other end of TLS: a side of the pair, or a console client as well.
+enum class TlsPeer { kSide, kAnyone };
+
+// How TCP connections are protected. Unix sockets need nothing.
+struct Security {
+  std::shared_ptr<TlsCredentials> tls;  // null: plain
+  bool plain_anywhere = false;          // also off the loopback
 };
 
 // "unix:/path" or "tcp:host:port" ("tcp:[::1]:port"). A plain TCP address must be on the loopback: anything
 // else is refused with ERR_LOCKSTEP_INSECURE_LINK, because a log carries everything the guest ever read.
 class Listener {
  public:
-  explicit Listener(const std::string& address);
+  explicit Listener(const std::string& address, const Security& security = {}, TlsPeer peer = TlsPeer::kSide);
   ~Listener();
   Listener(const Listener&) = delete;
-  int fd() const { return fd_; }
+  int fd() const;
   // The address to connect to: as given, but with the port that the system chose for port 0.
   const std::string& address() const { return address_; }
   // Null when nobody is waiting.
@@ -36,15 +51,21 @@ class Listener {
 
  private:
   void bind_unix(const std::string& path);
-  void bind_tcp(const std::string& host, const std::string& port);
+  void bind_tcp(const std::string& host, const std::string& port, const Security& security);
   int fd_ = -1;
+  std::unique_ptr<TlsAcceptor> tls_;
   std::string address_;
   std::string unlink_path_;
   uint64_t device_ = 0, inode_ = 0;  // of the Unix path we made: a successor's is not ours to remove
 };
 
-// Null, with *error an errno, when nobody answers there (yet). A bad address throws.
-std::unique_ptr<Stream> connect_stream(const std::string& address, int timeout_ms, int* error);
+// Null, with *error an errno, when nobody answers there (yet). A bad address throws, and so does a peer that
+// is none of ours.
+std::unique_ptr<Stream> connect_stream(const std::string& address, int timeout_ms, int* error,
+                                       const Security& security = {});
+
+// One connection of a listening socket, ready for use; -1 when nobody is waiting.
+int accept_socket(int listening_fd);
 
 // A connected pair, for tests.
 std::pair<std::unique_ptr<Stream>, std::unique_ptr<Stream>> stream_pair();

@@ -246,7 +246,7 @@ TEST(arbiters_let_exactly_one_win) {
 struct Console {
   OutputLedger ledger{10'000};
   Inbox inbox;
-  ConsoleServer server{"tcp:127.0.0.1:0", "pair", ledger, inbox, InputKind::kData};
+  ConsoleServer server{"tcp:127.0.0.1:0", {}, "pair", ledger, inbox, InputKind::kData};
   std::vector<std::unique_ptr<Connection>> clients;
 
   Connection& connect(const std::string& pair_id = {}, uint32_t version = kConsoleVersion) {

@@ -33,6 +33,10 @@ export interface PairSettings {
   api?: boolean;
   /** What both sides ask; a directory of the pair's own when not given. */
   arbiter?: string;
+  /** Where the primary listens for its shadow; a Unix socket, with a relay before it, when not given. */
+  link?: string;
+  /** More options of both sides. */
+  options?: string[];
   /** Puts the command line of either side on a host of its own. */
   inside?: Record<'primary' | 'shadow', (argv: string[]) => string[]>;
 }
@@ -149,9 +153,10 @@ export class PairUnderTest {
 
   #spawn(name: 'primary' | 'shadow', more: string[], fault: string | undefined): SideChild {
     const { silenceMs = patience(1000), heartbeatMs = 50, api, inside } = this.settings;
-    const { arbiter = `file:${this.at('arbiter')}` } = this.settings;
+    const { arbiter = `file:${this.at('arbiter')}`, options: common = [] } = this.settings;
+    const { link = `unix:${this.at(name === 'primary' ? 'link' : 'link.relay')}` } = this.settings;
     const options = [
-      ...['--json', '--link', `unix:${this.at(name === 'primary' ? 'link' : 'link.relay')}`],
+      ...['--json', '--link', link, ...common],
       ...['--arbiter', arbiter, '--console', `unix:${this.at(`${name}.console`)}`],
       ...['--log', this.log(name), '--silence', String(silenceMs), '--heartbeat', String(heartbeatMs)],
     ];
