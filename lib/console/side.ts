@@ -85,7 +85,9 @@ export class Side {
 
   /** A side is known by its authority; names mean nothing. */
   #connectTls(where: NetConnectOpts, tls: TlsOptions): Socket {
-    return connectTls({ ...where, ...tls, minVersion: 'TLSv1.3', checkServerIdentity: () => undefined });
+    const certain = { ...tls, minVersion: 'TLSv1.3', checkServerIdentity: () => undefined } as const;
+    // tls.connect() knows no `noDelay`, and a small message would wait for the answer to the one before.
+    return connectTls({ ...where, ...certain }).setNoDelay(true);
   }
 
   send(message: ClientMessage): void {

@@ -17,6 +17,7 @@ namespace lockstep {
 namespace {
 // For a console client, at the end of a machine that had none and talked to a network.
 constexpr uint32_t kNobodyWaitMs = 1000;
+constexpr int kFirstClaimTries = 10;
 }  // namespace
 
 uint64_t now_us() {
@@ -119,7 +120,11 @@ PairImpl::~PairImpl() {
 }
 
 void PairImpl::claim_first_generation() {
-  switch (options_.arbiter->claim(options_.pair_id, fence_.generation, claim_id_)) {
+  // One that answers late is asked again: a claim whose answer was lost is read back.
+  Claim claim = Claim::kUnreachable;
+  for (int tries = 0; tries < kFirstClaimTries && claim == Claim::kUnreachable; tries++)
+    claim = options_.arbiter->claim(options_.pair_id, fence_.generation, claim_id_);
+  switch (claim) {
     case Claim::kWon: return;
     case Claim::kLost:
       throw Failure("ERR_LOCKSTEP_PAIR_EXISTS", "The arbiter knows a pair " + options_.pair_id + " already.",
