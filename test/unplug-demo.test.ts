@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { judgeMailbox } from '../lib/cli/demo/mailbox.js';
+import { Transcript } from '../lib/cli/demo/transcript.js';
 import { command, lockstep, run, scratch } from './helpers/command.js';
 
 const USERS = 12;
@@ -134,10 +135,40 @@ test.serial('--console shows it where hosts could be had', async (t) => {
   t.regex(stdout.toString(), /^Packing an unmodified program$/m);
 });
 
+test('what a user saw acknowledged is what got a 250 of its own, wherever its words are cut', (t) => {
+  const said = (line: string) => `./smtp-source: ${line}\n`;
+  const mail = (number: number, reply: string) =>
+    [
+      'MAIL FROM:<u@c>',
+      '<<< 250 OK',
+      `RCPT TO:<${number}box@a>`,
+      '<<< 250 OK',
+      'DATA',
+      '<<< 354 End',
+      '.',
+      reply,
+    ]
+      .map(said)
+      .join('');
+  const text =
+    ['<<< 220 lockstep', 'HELO c', '<<< 250 lockstep'].map(said).join('') +
+    mail(1, '<<< 250 OK') +
+    mail(2, '<<< 451 no') +
+    mail(3, '<<< 250 OK') +
+    mail(4, 'fatal: lost connection while sending message');
+  for (const size of [1, 2, 7, 64, text.length]) {
+    const acknowledged: number[] = [];
+    const transcript = new Transcript((number) => acknowledged.push(number));
+    for (let at = 0; at < text.length; at += size) transcript.take(text.slice(at, at + size));
+    t.deepEqual(acknowledged, [1, 3], `${size}`);
+    t.is(transcript.last, 'fatal: lost connection while sending message');
+  }
+});
+
 test('a mail that is lost, twice, unfinished, unacknowledged or over a second connection is seen', (t) => {
   const users = new Map([
-    ['one@c', 3],
-    ['two@c', 2],
+    ['one@c', [1, 2, 3]],
+    ['two@c', [1, 2]],
   ]);
   const judge = (mails: [string, number, string][], unfinished = 0) => {
     const directory = scratch(t);

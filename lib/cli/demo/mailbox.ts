@@ -25,8 +25,11 @@ export interface Verdict {
   wrong: string[];
 }
 
-/** Every acknowledged mail of every user is there exactly once, nothing else is, and each user's came over one connection. */
-export function judgeMailbox(directory: string, acknowledged: Map<string, number>): Verdict {
+/**
+ * Every acknowledged mail of every user, by its number, is there exactly once, nothing else is, and each user's came over
+ * one connection.
+ */
+export function judgeMailbox(directory: string, acknowledged: Map<string, number[]>): Verdict {
   const wrong: string[] = [];
   const byUser = new Map<string, Message[]>([...acknowledged.keys()].map((name) => [name, []]));
   const files = readdirSync(join(directory, 'new'));
@@ -39,10 +42,9 @@ export function judgeMailbox(directory: string, acknowledged: Map<string, number
   const unfinished = readdirSync(join(directory, 'tmp')).length;
   if (unfinished > 0) wrong.push(`${unfinished} mails in the mailbox are unfinished`);
   for (const [user, messages] of byUser) {
-    const count = acknowledged.get(user) ?? 0;
     const numbers = new Map<number, number>();
     for (const { number } of messages) numbers.set(number, (numbers.get(number) ?? 0) + 1);
-    for (let number = 1; number <= count; number++) {
+    for (const number of acknowledged.get(user) ?? []) {
       const times = numbers.get(number) ?? 0;
       numbers.delete(number);
       if (times !== 1) wrong.push(`mail ${number} of ${user} was acknowledged, and is there ${times} times`);

@@ -99,7 +99,7 @@ async function checkMailbox(
   const { messages, wrong } = judgeMailbox(copy, users.acknowledgedTo);
   if (wrong.length > 0) return wrong;
   screen.line(
-    `  ${count(users.acknowledged, 'mail')} acknowledged with 250: as each user's smtp-source counted (-c)`,
+    `  ${count(users.acknowledged, 'mail')} acknowledged with 250, as smtp-source shows each reply (-v)`,
   );
   screen.line(
     `  ${count(messages, 'mail')} in the mailbox: each acknowledged one once (sender and number), and no other`,

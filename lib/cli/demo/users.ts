@@ -1,58 +1,45 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
+import { dirname } from 'node:path';
 import { monotonicUs } from '../../events.js';
 import type { CommandLine, Host } from './hosts.js';
 import type { Mail } from './mail.js';
+import { Transcript } from './transcript.js';
 
 /**
- * One user: an smtp-source of its own, which opens one connection, sends one mail after another over it, and ends with
- * an error if that connection breaks or the server answers anything but what it should. For each mail that the server
- * accepted with 250 it counts up on its stdout (-c). It never sends a mail twice.
+ * One user: an smtp-source of its own, which opens one connection, sends one mail after another over it, never one
+ * twice, and ends with an error if that connection breaks or the server answers anything but what it should. It shows
+ * each command and each reply (-v); its own counter (-c) would count mails that are sent and not yet accepted.
  */
 class User {
   readonly name: string;
-  readonly #child: ChildProcess;
-  readonly #ended: Promise<void>;
-  /** When each mail was acknowledged, in order. */
+  /** Resolves when it has ended, for better or worse. */
+  readonly ended: Promise<void>;
+  /** The numbers of the mails that were acknowledged with 250, and when, in order. */
+  readonly acknowledged: number[] = [];
   readonly answeredUs: number[] = [];
-  #text = '';
-  #said = '';
+  readonly #child: ChildProcess;
   trouble = '';
 
-  constructor(name: string, child: ChildProcess, heard: () => void) {
+  constructor(name: string, mails: number, child: ChildProcess, heard: () => void) {
     this.name = name;
     this.#child = child;
-    child.stdout?.setEncoding('latin1').on('data', (text: string) => {
-      if (this.#take(text) > 0) heard();
+    const transcript = new Transcript((number) => {
+      this.acknowledged.push(number);
+      this.answeredUs.push(monotonicUs());
+      heard();
     });
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      this.#said += text;
-    });
-    this.#ended = once(child, 'close').then(([status, signal]) => {
+    child.stderr?.setEncoding('latin1').on('data', (text: string) => transcript.take(text));
+    this.ended = once(child, 'close').then(([status, signal]) => {
+      const count = this.acknowledged.length;
       if (status !== 0)
-        this.trouble = `${name} ended with ${signal ?? `status ${status}`}: ${this.#said.trim()}`;
+        this.trouble = `${name} ended with ${signal ?? `status ${status}`}: ${transcript.last}`;
+      else if (count !== mails) this.trouble = `${name} saw ${count} of ${mails} mails acknowledged`;
     });
-  }
-
-  get ended(): Promise<void> {
-    return this.#ended;
   }
 
   kill(): void {
     this.#child.kill('SIGKILL');
-  }
-
-  /** The counter stands behind each return: its number is how many mails were acknowledged. */
-  #take(text: string): number {
-    this.#text += text;
-    const end = this.#text.lastIndexOf('\r');
-    if (end < 0) return 0;
-    const counted = Number(this.#text.slice(0, end).split('\r').at(-1));
-    this.#text = this.#text.slice(end + 1);
-    const more = counted - this.answeredUs.length;
-    const now = monotonicUs();
-    for (let i = 0; i < more; i++) this.answeredUs.push(now);
-    return more;
   }
 }
 
@@ -75,13 +62,15 @@ export class Users extends EventEmitter<{ answer: [] }> {
     this.mails = users * mailsEach;
     // setpriv and what follows it must not find postfix's libraries: only the client itself.
     const environment = ['env', `LD_LIBRARY_PATH=${mail.client.libraries}`];
+    // Called by a short name, because it begins each line of what it shows.
+    const cwd = dirname(mail.client.path);
     this.#users = Array.from({ length: users }, (_, index) => {
       const name = `user${index + 1}@c.example`;
-      const client = [mail.client.path, '-c', '-d', '-N', '-s', '1', '-m', `${mailsEach}`];
+      const client = ['./smtp-source', '-v', '-d', '-N', '-s', '1', '-m', `${mailsEach}`];
       const addresses = ['-f', name, '-t', 'box@a.example', server];
       const [command, ...rest]: CommandLine = [...prefix, ...environment, ...client, ...addresses];
-      const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
-      return new User(name, child, () => this.emit('answer'));
+      const child = spawn(command, rest, { stdio: ['ignore', 'ignore', 'pipe'], detached: true, cwd });
+      return new User(name, mailsEach, child, () => this.emit('answer'));
     });
   }
 
@@ -98,9 +87,9 @@ export class Users extends EventEmitter<{ answer: [] }> {
     return this.#users.every(({ answeredUs }) => answeredUs.length > 0);
   }
 
-  /** How many mails of each were acknowledged, by its address. */
-  get acknowledgedTo(): Map<string, number> {
-    return new Map(this.#users.map(({ name, answeredUs }) => [name, answeredUs.length]));
+  /** The numbers of the mails of each that were acknowledged, by its address. */
+  get acknowledgedTo(): Map<string, number[]> {
+    return new Map(this.#users.map(({ name, acknowledged }) => [name, acknowledged]));
   }
 
   /** What a user would complain about. */
