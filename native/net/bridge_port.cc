@@ -12,7 +12,7 @@
 
 namespace lockstep {
 
-void flood_bridge_port(int interface_index) {
+void let_bridge_port_learn(int interface_index, bool learns) {
   struct {
     nlmsghdr head;
     ifinfomsg link;
@@ -26,6 +26,7 @@ void flood_bridge_port(int interface_index) {
   message.port = {
       static_cast<uint16_t>(sizeof message.port + sizeof message.learning + sizeof message.learns),
       IFLA_PROTINFO | NLA_F_NESTED};
+  message.learns[0] = learns ? 1 : 0;
   message.learning = {static_cast<uint16_t>(sizeof message.learning + 1), IFLA_BRPORT_LEARNING};
   Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (socket) [[maybe_unused]]

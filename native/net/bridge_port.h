@@ -3,8 +3,9 @@
 
 namespace lockstep {
 
-// The bridge learns no address behind this port, so that it sends what is meant for one of them to all ports.
-// Without the right, or on a bridge that cannot do that, it goes on learning.
-void flood_bridge_port(int interface_index);
+// Whether the bridge learns addresses behind this port. Where it does not, it sends what is meant for one of
+// them to all ports, unless it has learned the address behind another. Without the right, or on a bridge that
+// cannot do that, nothing changes.
+void let_bridge_port_learn(int interface_index, bool learns);
 
 }  // namespace lockstep

@@ -29,6 +29,8 @@ class Nic {
   virtual size_t receive(std::span<uint8_t> into) = 0;
   // False when the host takes it not now: it is lost, as on a wire.
   virtual bool send(std::span<const uint8_t> frame) = 0;
+  // The machine is behind this card now, and the network may learn so.
+  virtual void be_learned() {}
   // What it is called outside: an interface or a path.
   virtual std::string name() const = 0;
 

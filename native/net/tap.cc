@@ -22,7 +22,8 @@ namespace {
 
 class Tap : public Nic {
  public:
-  Tap(Fd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
+  Tap(Fd fd, std::string name, bool flooded)
+      : fd_(std::move(fd)), name_(std::move(name)), flooded_(flooded) {}
   int fd() const override { return fd_.get(); }
   std::string name() const override { return name_; }
   size_t receive(std::span<uint8_t> into) override {
@@ -32,10 +33,16 @@ class Tap : public Nic {
   bool send(std::span<const uint8_t> frame) override {
     return write(fd(), frame.data(), frame.size()) == static_cast<ssize_t>(frame.size());
   }
+  // A bridge of this host's alone has learned the machine behind the way to the other host: it would drop
+  // what comes from there, until it learns anew.
+  void be_learned() override {
+    if (flooded_) let_bridge_port_learn(static_cast<int>(if_nametoindex(name_.c_str())), true);
+  }
 
  private:
   Fd fd_;
   const std::string name_;
+  const bool flooded_;
 };
 
 constexpr const char* kNoRight =
@@ -103,7 +110,7 @@ void join_bridge(const std::string& name, const std::string& bridge, bool floode
   ifreq r = request(bridge);
   r.ifr_ifindex = static_cast<int>(if_nametoindex(name.c_str()));
   if (ioctl(socket.get(), SIOCBRADDIF, &r) == 0) {
-    if (flooded) flood_bridge_port(r.ifr_ifindex);
+    if (flooded) let_bridge_port_learn(r.ifr_ifindex, false);
     return;
   }
   const std::string what = "the bridge " + bridge;
@@ -131,7 +138,7 @@ std::unique_ptr<Nic> open_tap(const NicConfig& config, const NetOptions& options
   }
   if (!exists) configure(r.ifr_name, bridge.empty(), options);
   if (!bridge.empty()) join_bridge(r.ifr_name, bridge, config.flooded);
-  return std::make_unique<Tap>(std::move(fd), r.ifr_name);
+  return std::make_unique<Tap>(std::move(fd), r.ifr_name, config.flooded && !bridge.empty());
 }
 
 }  // namespace lockstep
