@@ -189,6 +189,7 @@
       'native/test/log_file_test.cc',
       'native/test/log_test.cc',
       'native/test/machine_join_test.cc',
+      'native/test/machine_state_test.cc',
       'native/test/machine_test.cc',
       'native/test/main.cc',
       'native/test/net_machine_test.cc',

@@ -19,6 +19,7 @@ import { logVolume } from './cases/log-volume.js';
 import { micro } from './cases/micro.js';
 import { qemu } from './cases/qemu.js';
 import { redis } from './cases/redis.js';
+import { reprotect } from './cases/reprotect.js';
 import { tcpRelay } from './cases/tcp-relay.js';
 import type { Case, Outcome, Settings } from './lib/case.js';
 import { hostFacts, watchOthers } from './lib/host.js';
@@ -33,6 +34,7 @@ const CASES: Case[] = [
   idle,
   boot,
   failover,
+  reprotect,
   latency,
   redis,
   exitCost,

@@ -9,6 +9,7 @@ export interface NativeEnded {
     | 'shutdown'
     | 'closed'
     | 'fenced'
+    | 'handed-over'
     | 'end-of-log'
     | 'failed'
     | 'diverged';
@@ -181,6 +182,8 @@ export interface NativeMachine {
   trace(options: { number: number; exits: boolean; dirtyPages: boolean; limit: number } | null): void;
   /** {} when there is no pair, or a shadow is not connected yet. */
   pairStatus(): NativePairStatus | Record<string, never>;
+  /** Asks the shadow to go on in this side's place; false when none is armed. */
+  handOver(): boolean;
   /** A running machine keeps the process alive unless unref() was called. */
   ref(): void;
   unref(): void;

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Arbiter } from './arbiter.js';
 import { parseAddress } from './console/address.js';
+import { LockstepError } from './errors.js';
 import type { Ended, PairEvents, PairNoticeName } from './events.js';
 import { Machine } from './machine.js';
 import type { MachineStats } from './machine-state.js';
@@ -93,7 +94,7 @@ export class PairSide extends EventEmitter<PairEvents> {
     this.machine = new Machine(config, channels, (notice) => this.#understand(notice));
   }
 
-  /** As {@link Machine.ended}; 'fenced' when the other side took over. */
+  /** As {@link Machine.ended}; 'fenced' when the other side took over, 'handed-over' when it was asked to. */
   get ended(): Promise<Ended> {
     return this.machine.ended;
   }
@@ -106,6 +107,18 @@ export class PairSide extends EventEmitter<PairEvents> {
 
   stats(): MachineStats {
     return this.machine.stats();
+  }
+
+  /**
+   * Asks the shadow to go on in this side's place: a planned switch, that loses no connection. This side then ends
+   * with 'handed-over'; if its shadow does not come to it within a second, it goes on itself. Throws
+   * ERR_LOCKSTEP_STATE where no shadow is armed.
+   */
+  handOver(): void {
+    if (this.machine.native.handOver()) return;
+    throw new LockstepError('ERR_LOCKSTEP_STATE', 'no shadow stands by to go on', {
+      hint: 'Ask the live side, when it is protected.',
+    });
   }
 
   /** Resolves when this side's machine runs. */

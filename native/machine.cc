@@ -287,6 +287,7 @@ void Machine::wait_for_the_primary_to_end() {
 
 MachineEnd Machine::describe_end(const RunLoop::Result& result) const {
   static const char* const names[] = {"exited", "signal", "panic", "halted", "shutdown", "closed", "closed"};
+  if (pair_ && pair_->status().handed_over) return {"handed-over", 0, "the shadow goes on", {}};
   if (pair_ && pair_->status().fenced)
     return {"fenced", 0, "another side won the machine's next generation", {}};
   if (replayer_ && replayer_->ran_past_log()) return {"end-of-log", 0, "the recording was cut here", {}};
@@ -399,6 +400,11 @@ Machine::Stats Machine::stats() const {
   for (uint32_t number = 0; number < 512; number++)
     if (unknown[number]) stats.unknown_calls.emplace_back(number, unknown[number]);
   return stats;
+}
+
+bool Machine::hand_over() {
+  std::lock_guard lock(pair_mutex_);
+  return pair_ && pair_->hand_over();
 }
 
 std::optional<PairStatus> Machine::pair_status() const {

@@ -93,6 +93,7 @@ class Machine {
   struct Stats;
   Stats stats() const;
   std::optional<PairStatus> pair_status() const;
+  bool hand_over();  // any thread; Pair::hand_over
   bool built() const { return built_; }
   // Paused, or ended: registers and memory may be looked at from any thread.
   bool standing() const { return ended_ || control_.parked(); }

@@ -33,6 +33,7 @@ Napi::Function MachineObject::define(Napi::Env env) {
           InstanceMethod<&M::control>("control"),           // control(op, path): Promise<Uint8Array>
           InstanceMethod<&M::trace>("trace"),               // trace(options | null): void
           InstanceMethod<&M::pair_status>("pairStatus"),    // pairStatus(): Record<string, number | boolean>
+          InstanceMethod<&M::hand_over>("handOver"),        // handOver(): boolean
           InstanceMethod<&M::ref>("ref"),                   // ref(): void
           InstanceMethod<&M::unref>("unref"),               // unref(): void
       });
@@ -349,6 +350,11 @@ Napi::Value MachineObject::pair_status(const Napi::CallbackInfo& info) {
   set("outputBytesHeld", status->output_bytes_held);
   set("linkRoundTripUs", status->link_round_trip_us);
   return object;
+}
+
+Napi::Value MachineObject::hand_over(const Napi::CallbackInfo& info) {
+  if (!machine_) throw closed_error(info.Env());
+  return Napi::Boolean::New(info.Env(), machine_->hand_over());
 }
 
 Napi::Value MachineObject::ref(const Napi::CallbackInfo& info) {

@@ -30,6 +30,7 @@ class MachineObject : public Napi::ObjectWrap<MachineObject> {
   Napi::Value control(const Napi::CallbackInfo& info);
   Napi::Value trace(const Napi::CallbackInfo& info);
   Napi::Value pair_status(const Napi::CallbackInfo& info);
+  Napi::Value hand_over(const Napi::CallbackInfo& info);
   Napi::Value ref(const Napi::CallbackInfo& info);
   Napi::Value unref(const Napi::CallbackInfo& info);
 

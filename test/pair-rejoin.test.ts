@@ -124,6 +124,38 @@ test.serial('a shadow killed while it joins changes nothing, and the next one ca
   t.is(await chain.live.end(), 'status 0');
 });
 
+test.serial('a machine that moves from side to side answers every line once', async (t) => {
+  const directory = scratch(t);
+  const chain = new Chain(directory);
+  t.teardown(() => chain.kill());
+  const control = (index: number) => ['--control', join(directory, `${index}.control`)];
+  await chain.start([...control(0), '--', ...AWK]);
+  const moves = 3;
+  const addresses = Array.from({ length: moves + 1 }, (_, index) => chain.console(index));
+  const client = await ConsoleClient.connect({ addresses });
+  t.teardown(() => client.close());
+  const typist = new Typist(client);
+  for (let move = 0; move < moves; move++) {
+    typist.type(20, 'alone');
+    const moving = run([
+      move % 2 ? 'takeover' : 'migrate',
+      ...(move % 2 ? [] : ['--timeout', '60000']),
+      ...control(move),
+    ]);
+    if (move % 2) t.is((await moving).status, 125);
+    await chain.join(control(move + 1));
+    typist.type(20, 'moving');
+    const { status, stderr } = await (move % 2 ? run(['takeover', ...control(move)]) : moving);
+    t.is(status, 0, stderr);
+    t.is(await chain.sides[move]?.end(), 'status 0');
+    await chain.live.notice('live');
+  }
+  client.stdin.end();
+  t.like(await client.ended, { reason: 'exited', status: 0 });
+  t.is(typist.text, answers(typist.lines));
+  t.is(await chain.live.end(), 'status 0');
+});
+
 test.serial('a shadow joins a program that only computes', async (t) => {
   const chain = new Chain(scratch(t));
   t.teardown(() => chain.kill());

@@ -7,13 +7,17 @@ import type { Machine } from '../machine.js';
 import type { SideReport } from './side-report.js';
 
 /** One line of JSON each way: what `lockstep cp` and `lockstep status` say to a running machine. */
-export type ControlRequest = { op: 'read' | 'list' | 'stat' | 'tree'; path: string } | { op: 'status' };
+export type ControlRequest =
+  | { op: 'read' | 'list' | 'stat' | 'tree'; path: string }
+  | { op: 'status' }
+  | { op: 'hand-over' };
 
 export type ControlReply =
   | { ok: true; data: string }
   | { ok: true; files: { name: string; type: string; sizeBytes: number }[] }
   | { ok: true; tree: (Omit<GuestTreeEntry, 'contents'> & { data: string })[] }
   | { ok: true; report: SideReport }
+  | { ok: true; asked: true }
   | { ok: false; code: string; message: string; hint?: string; errno?: number };
 
 /** Of a side of a pair. */
@@ -22,11 +26,12 @@ export interface ControlOptions {
   refusal?: () => LockstepError | undefined;
   /** Where the side stands. */
   report?: () => SideReport;
+  handOver?: () => void;
 }
 
 async function answer(
   machine: Machine,
-  { refusal, report }: ControlOptions,
+  { refusal, report, handOver }: ControlOptions,
   line: string,
 ): Promise<ControlReply> {
   try {
@@ -35,6 +40,11 @@ async function answer(
     if (op === 'status') {
       if (report) return { ok: true, report: report() };
       throw new LockstepError('ERR_LOCKSTEP_STATE', 'this machine is no side of a pair');
+    }
+    if (op === 'hand-over') {
+      if (!handOver) throw new LockstepError('ERR_LOCKSTEP_STATE', 'this machine is no side of a pair');
+      handOver();
+      return { ok: true, asked: true };
     }
     const { path } = request;
     const refused = refusal?.();

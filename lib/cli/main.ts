@@ -123,6 +123,16 @@ function buildProgram(finish: (status: number) => void): Command {
     .addOption(controlOption());
   runs(addPairOptions(shadow), () => import('./shadow.js'));
 
+  const takeover = command('takeover', 'have the shadow of a running pair go on in its place').requiredOption(
+    '--control <socket>',
+    'the socket that the live side was given',
+  );
+  runs(takeover, () => import('./takeover.js'));
+  const migrate = command('migrate', 'move a running machine to the shadow that joins it')
+    .requiredOption('--control <socket>', 'the socket that the live side was given')
+    .option('--timeout <ms>', 'give up when no shadow stands by after this long', whole, 60_000);
+  runs(migrate, () => import('./takeover.js'));
+
   const console = command('console', 'talk to the program that a pair runs')
     .argument('<address...>', 'the console addresses of both sides')
     .option('--timeout <ms>', 'give up when no side was live for this long', whole, 30_000);

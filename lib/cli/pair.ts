@@ -105,7 +105,11 @@ async function serveOperator(
     if (flags.control !== undefined) {
       const report = () => watch.report();
       servers.push(
-        await serveControl(flags.control, side.machine, { refusal: () => whileShadow(side), report }),
+        await serveControl(flags.control, side.machine, {
+          refusal: () => whileShadow(side),
+          report,
+          handOver: () => side.handOver(),
+        }),
       );
     }
     if (flags.metrics !== undefined) {

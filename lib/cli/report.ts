@@ -54,6 +54,7 @@ export function statusOfEnd(ended: Ended): number {
     case 'halted':
     case 'closed':
     case 'end-of-log':
+    case 'handed-over':
       return 0;
     default:
       return 125;

@@ -48,7 +48,16 @@ FenceStep fence_step(FenceState state, FenceEvent event) {
       break;
     case Phase::kProtected:
       if (lost) return claim(state, kHoldOutput);
+      if (event == Event::kHandOver) {
+        state.backoff_ms = kHandOverMs;
+        state.timer = true;
+        return go(state, Phase::kHandingOver, kHoldOutput | kSendHandOver | kStartTimer);
+      }
       if (event == Event::kEnded) return go(state, Phase::kEnded, 0);
+      break;
+    case Phase::kHandingOver:
+      // The shadow hangs up when it claims. That it is silent says no more.
+      if (event == Event::kTimer) return claim(state, 0);
       break;
     case Phase::kFollowing:
       if (event == Event::kArmedReceived) return go(state, Phase::kArmed, 0);
@@ -57,7 +66,7 @@ FenceStep fence_step(FenceState state, FenceEvent event) {
       if (event == Event::kEnded) return go(state, Phase::kEnded, 0);
       break;
     case Phase::kArmed:
-      if (lost) return claim(state, kStopAcknowledging);
+      if (lost || event == Event::kHandOverReceived) return claim(state, kStopAcknowledging);
       if (event == Event::kDiverged) return go(state, Phase::kFenced, kStopAcknowledging | kGiveUp);
       if (event == Event::kEnded) return go(state, Phase::kEnded, 0);
       break;

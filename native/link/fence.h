@@ -7,6 +7,12 @@
 //                   \--lost--> kFenced <----- lost -----------+--- won -+--> kWon
 //
 //   with a new shadow:  kWon -> kArming, as from kSolo; so generations go on
+//   a planned switch:   kProtected --asked--> kHandingOver --timer--> kClaiming, the shadow kArmed ->
+//   kClaiming
+//
+// A side that hands over leaves the claim to its shadow for a while, and then claims like any other: it
+// loses, or finds that its shadow never came to it and goes on. Who waits for whom decides nothing but who
+// wins.
 //
 // Why it is safe. Output leaves a protected primary only when the shadow has acknowledged the log up to it.
 // A shadow stops acknowledging for good before it claims; so whatever the primary releases later was
@@ -20,16 +26,17 @@
 namespace lockstep {
 
 enum class FencePhase : uint8_t {
-  kSolo,       // primary, no shadow armed: output leaves at once
-  kArming,     // primary: output waits already, the arbiter is being told
-  kProtected,  // primary: output waits for acknowledgements
-  kFollowing,  // shadow, not armed: may not claim
-  kArmed,      // shadow: may claim
-  kClaiming,   // a claim of generation + 1 is on its way
-  kRetrying,   // the arbiter did not answer: silent until the timer
-  kWon,        // this side goes on, alone
-  kFenced,     // this side must not
-  kEnded,      // the machine ended on purpose: nobody takes over
+  kSolo,         // primary, no shadow armed: output leaves at once
+  kArming,       // primary: output waits already, the arbiter is being told
+  kProtected,    // primary: output waits for acknowledgements
+  kFollowing,    // shadow, not armed: may not claim
+  kArmed,        // shadow: may claim
+  kClaiming,     // a claim of generation + 1 is on its way
+  kRetrying,     // the arbiter did not answer: silent until the timer
+  kWon,          // this side goes on, alone
+  kFenced,       // this side must not
+  kHandingOver,  // protected primary: the shadow was asked to claim; output waits
+  kEnded,        // the machine ended on purpose: nobody takes over
 };
 
 enum class FenceEvent : uint8_t {
@@ -45,6 +52,8 @@ enum class FenceEvent : uint8_t {
   kTimer,
   kDiverged,  // this side's replay cannot be trusted any more
   kEnded,
+  kHandOver,          // primary: somebody wants the shadow to go on
+  kHandOverReceived,  // shadow: the primary said so, behind all that it sent
 };
 
 // Carried out in this order.
@@ -57,7 +66,8 @@ enum FenceAction : uint32_t {
   kSendArmed = 32,
   kStartTimer = 64,  // state.backoff_ms
   kArm = 128,        // ask the arbiter, for generation + 1
-  kClaim = 256,      // ask the arbiter, for generation + 1
+  kSendHandOver = 512,
+  kClaim = 256,  // ask the arbiter, for generation + 1
 };
 
 struct FenceState {
@@ -73,6 +83,8 @@ struct FenceStep {
   uint32_t actions;
 };
 
+// How long the shadow may take to claim before the side that handed over does.
+constexpr uint32_t kHandOverMs = 1000;
 constexpr uint32_t kBackoffMinMs = 50, kBackoffMaxMs = 1000;
 
 FenceStep fence_step(FenceState state, FenceEvent event);

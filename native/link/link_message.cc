@@ -17,7 +17,7 @@ constexpr size_t kSmallBytesMax = 4096;  // every message but header data and fr
 // The type on the wire is the alternative's place in LinkMessage, from 1: appending keeps old ones.
 constexpr uint8_t kHeaderDataType = 3;
 constexpr uint8_t kFrameType = 7;
-constexpr uint8_t kPagesType = 14, kKeptType = 15, kStartType = 16;
+constexpr uint8_t kPagesType = 14, kKeptType = 15, kStartType = 16, kHandOverType = 17;
 constexpr uint8_t kTypes = std::variant_size_v<LinkMessage>;
 static_assert(std::is_same_v<std::variant_alternative_t<kFrameType - 1, LinkMessage>, Frame>);
 static_assert(std::is_same_v<std::variant_alternative_t<kHeaderDataType - 1, LinkMessage>, HeaderData>);
@@ -76,6 +76,7 @@ struct Writer {
     w.u64(m.log_bytes);
     w.bytes(m.log_start);
   }
+  void operator()(const HandOver&) {}
 };
 
 [[noreturn]] void damaged(const std::string& what) {
@@ -154,6 +155,7 @@ LinkMessage read(uint8_t type, WireReader& r) {
       m.log_start = r.all();
       return m;
     }
+    case kHandOverType: return HandOver{};
     default: {
       Ended m;
       m.reason = r.u8();

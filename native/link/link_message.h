@@ -79,13 +79,15 @@ struct Start {
   uint64_t mark = 0, log_bytes = 0;
   std::span<const uint8_t> log_start;  // encode_log_start
 };
+struct HandOver {};  // primary, the last that it says: go on in its place
 }  // namespace link_message
 
 using LinkMessage =
     std::variant<link_message::Hello, link_message::Header, link_message::HeaderData, link_message::Refused,
                  link_message::Ready, link_message::Armed, link_message::Frame, link_message::ProgressTo,
                  link_message::Released, link_message::Ack, link_message::Heartbeat, link_message::Diverged,
-                 link_message::Ended, link_message::Pages, link_message::Kept, link_message::Start>;
+                 link_message::Ended, link_message::Pages, link_message::Kept, link_message::Start,
+                 link_message::HandOver>;
 
 Bytes encode_link(const LinkMessage& message);
 // The five bytes before a frame, so that sending one needs no copy.

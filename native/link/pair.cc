@@ -227,6 +227,15 @@ void PairImpl::finish_link(Lock& lock, const End& end, uint64_t deadline_us) {
   }
 }
 
+bool PairImpl::hand_over() {
+  Lock lock(mutex_);
+  if (!role_live_ || !joined_ || fence_.phase != FencePhase::kProtected) return false;
+  hands_over_ = true;
+  fence(FenceEvent::kHandOver);
+  wake();
+  return true;
+}
+
 void PairImpl::settle_notices() {
   Lock lock(mutex_);
   wake();
@@ -252,6 +261,7 @@ PairStatus PairImpl::status() const {
   Lock lock(mutex_);
   PairStatus s;
   s.fenced = fence_.phase == FencePhase::kFenced;
+  s.handed_over = s.fenced && hands_over_;
   s.live = role_live_ && !s.fenced;
   s.is_protected = fence_.phase == FencePhase::kProtected;
   s.generation = fence_.generation;

@@ -83,7 +83,7 @@ struct PairEvent {
 using PairListener = std::function<void(const PairEvent&)>;  // called on the pair's thread
 
 struct PairStatus {
-  bool live = false, is_protected = false, fenced = false;
+  bool live = false, is_protected = false, fenced = false, handed_over = false;
   uint64_t generation = 0, lsn_sent = 0, lsn_received = 0, lsn_acked = 0, lsn_executed = 0;
   uint64_t log_bytes = 0, output_bytes_held = 0;
   double link_round_trip_us = 0;
@@ -137,6 +137,9 @@ class Pair : public RecordSource {
   // The machine ended (live: after all output): waits until all output is committed and the console client
   // has it, or `wait_ms` are over, tells console client (reason, status) and shadow that it was on purpose.
   virtual void finish(const End& end, uint32_t wait_ms) = 0;
+  // ---- any thread. The shadow goes on in this side's place, which then is fenced, and `handed_over`; or,
+  // when the shadow does not claim within kHandOverMs, goes on itself. False: no armed shadow is there.
+  virtual bool hand_over() = 0;
   // ---- vCPU thread, before it reports how the machine ended: waits until the listener has heard every
   // notice so far, so that nobody learns of the end before its reason; and the primary that this shadow
   // diverged.

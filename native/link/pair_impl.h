@@ -65,6 +65,7 @@ class PairImpl final : public Pair {
   void executed(uint64_t lsn) override;
   void diverged(const std::string& what) override;
   void finish(const End& end, uint32_t wait_ms) override;
+  bool hand_over() override;
   void settle_notices() override;
   void stop() override;
   PairStatus status() const override;
@@ -164,6 +165,7 @@ class PairImpl final : public Pair {
   bool telling_ = false;    // the listener is hearing some just now
   bool loop_left_ = false;  // and will hear no more
   bool awaiting_first_output_ = false;
+  bool hands_over_ = false;  // it was asked to; until it won again
   bool peer_ended_ = false;  // shadow: the primary ended on purpose; primary: the shadow understood that
 
   // The link. The pointer is set and reset by the loop thread, which alone reads from it.

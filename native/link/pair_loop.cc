@@ -206,6 +206,7 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
       (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArmed)) {
     note(PairNotice::kArmed);
   }
+  if (actions & kSendHandOver) send_link(link_message::HandOver{});
   if (actions & kStartTimer) retry_at_us_ = now_us() + uint64_t{fence_.backoff_ms} * 1000;
   if (actions & kArm) work_ = ArbiterWork::kArm;
   if (actions & kClaim) {
@@ -221,6 +222,7 @@ void PairImpl::went_alone() {
   console_->clear_first_output();
   awaiting_first_output_ = true;
   ledger_.set_limit(OutputLedger::kAll);
+  hands_over_ = false;
   if (role_live_) {
     console_->set_generation(fence_.generation);
     note(PairNotice::kAlone);

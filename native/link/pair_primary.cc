@@ -17,6 +17,8 @@ void PairImpl::frame(std::span<const uint8_t> frame, uint64_t lsn) {
   auto head = frame_head(frame.size());
   Lock lock(mutex_);
   started_ = true;
+  // What the guest did from here on would be forgotten; if its shadow does not come to it, it goes on.
+  changed_.wait(lock, [&] { return is_over() || fence_.phase != FencePhase::kHandingOver; });
   auto may_go_on = [&] {
     return is_over() || !joined_ || log_bytes_ - executed_bytes_ <= options_.lag_bytes_max;
   };

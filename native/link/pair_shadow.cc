@@ -185,6 +185,8 @@ void PairImpl::handle_from_primary(Lock& lock, const LinkMessage& message) {
     if (!queue_.empty() && std::holds_alternative<Progress>(queue_.back())) queue_.pop_back();
     queue_.push_back(progress->progress);
     changed_.notify_all();
+  } else if (std::get_if<HandOver>(&message)) {
+    fence(FenceEvent::kHandOverReceived, "The primary hands over.");
   } else if (const auto* pages = std::get_if<Pages>(&message)) {
     take_pages(pages->bytes);
   } else if (const auto* kept = std::get_if<Kept>(&message)) {

@@ -36,8 +36,8 @@ export class Chain {
   }
 
   /** A new shadow, once it is armed. */
-  async join(): Promise<SideProcess> {
-    const shadow = this.#spawn('shadow', []);
+  async join(args: string[] = []): Promise<SideProcess> {
+    const shadow = this.#spawn('shadow', args);
     await shadow.notice('armed');
     return shadow;
   }

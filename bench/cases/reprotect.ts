@@ -1,0 +1,101 @@
+/** A machine whose memory is full loses its shadow's place: how long until a new one stands by, and what the guest feels. */
+import { once } from 'node:events';
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { SideProcess } from '../../lib/cli/demo/children.js';
+import { monotonicUs } from '../../lib/events.js';
+import { ConsoleClient } from '../../lib/index.js';
+import type { Case } from '../lib/case.js';
+import { summarise, within } from '../lib/measure.js';
+import { BUSYBOX } from '../lib/programs.js';
+
+const LIMIT_MS = 120_000;
+/** Of the 256 MiB the kernel's tables, the image and awk itself have the rest. */
+const FILLED_MIB = 200;
+const FILL = `dd if=/dev/urandom of=/tmp/full bs=1M count=${FILLED_MIB}`;
+/** Fills memory with what cannot be compressed, then answers every line. */
+const PROGRAM = `${FILL} 2>/dev/null; echo full; while read line; do echo "$line"; done`;
+
+interface Join {
+  totalMs: number;
+  pauseMs: number;
+  pages: number;
+}
+
+async function joinOnce(directory: string): Promise<Join> {
+  mkdirSync(directory, { recursive: true });
+  const at = (name: string) => join(directory, name);
+  const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--force'];
+  const own = (name: string) => ['--console', `unix:${at(`${name}.console`)}`, '--log', at(`${name}.log`)];
+  const program = [BUSYBOX, 'sh', '-c', PROGRAM];
+  const sides = [
+    new SideProcess('primary', [
+      ...shared,
+      ...own('primary'),
+      '--alone',
+      '--memory',
+      '256',
+      '--',
+      ...program,
+    ]),
+  ];
+  let client: ConsoleClient | undefined;
+  try {
+    const primary = sides[0] as SideProcess;
+    await primary.notice('listening');
+    client = await ConsoleClient.connect({ addresses: [`unix:${at('primary.console')}`] });
+    client.ended.catch(() => {});
+    await within(LIMIT_MS, 'filling memory', once(client.stdout, 'data'), () => {});
+    client.stdout.resume();
+    const beganUs = monotonicUs();
+    sides.push(new SideProcess('shadow', [...shared, ...own('shadow')]));
+    const armed = await within(LIMIT_MS, 'a join', primary.notice('armed'), () => {});
+    const detail = (await primary.notice('state-sent')).detail ?? '';
+    const [pages, pauseMs] = [/^(\d+) pages/, /stood still for (\d+) ms/].map((part) =>
+      Number(part.exec(detail)?.[1]),
+    );
+    return {
+      totalMs: ((armed.timeUs ?? Number.NaN) - beganUs) / 1000,
+      pauseMs: pauseMs as number,
+      pages: pages as number,
+    };
+  } finally {
+    await client?.close();
+    for (const side of sides) {
+      if (side.exited === undefined) side.kill();
+      await side.end();
+    }
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+export const reprotect: Case = {
+  name: 'reprotect',
+  about: 'a new shadow joins a running machine of 256 MiB',
+  minutes: 1,
+  run: async ({ directory, progress, quick, timer }) => {
+    const timeUp = timer(1);
+    const joins: Join[] = [];
+    for (let i = 0; i < (quick ? 2 : 7) && !(i >= 2 && timeUp()); i++) {
+      progress(`reprotect: join ${i + 1}`);
+      joins.push(await joinOnce(join(directory, `join-${i}`)));
+    }
+    const pages = summarise(joins.map((one) => one.pages)).median;
+    const what = `${joins.length} joins, ${Math.round((pages * 4) / 1024)} MiB sent`;
+    const value = (pick: (one: Join) => number) => ({
+      unit: 'ms' as const,
+      value: summarise(joins.map(pick)),
+    });
+    return {
+      rows: [
+        {
+          budget: 'start of the new shadow to protected',
+          what,
+          ours: value((one) => one.totalMs),
+          limit: 10_000,
+        },
+        { budget: "the guest's pause for it", what, ours: value((one) => one.pauseMs), limit: 200 },
+      ],
+    };
+  },
+};
