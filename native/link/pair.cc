@@ -137,7 +137,7 @@ void PairImpl::claim_first_generation() {
 
 // Solo and won are the only phases in which nobody else could claim what comes next.
 bool PairImpl::is_held() const {
-  return fence_.phase != FencePhase::kSolo && fence_.phase != FencePhase::kWon;
+  return holds_to_arm_ || (fence_.phase != FencePhase::kSolo && fence_.phase != FencePhase::kWon);
 }
 
 bool PairImpl::output(uint8_t channel, uint64_t, std::span<const uint8_t> bytes) {

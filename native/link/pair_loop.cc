@@ -176,6 +176,12 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
     link_.reset();
     joined_ = peer_ready_ = false;
     cancel_join();
+    // It was never armed, and so cannot claim.
+    if (std::exchange(holds_to_arm_, false) && !is_held()) {
+      ledger_.set_limit(OutputLedger::kAll);
+      commit_input();
+      pump_console();
+    }
   }
   if (event == FenceEvent::kArmUnreachable || event == FenceEvent::kClaimUnreachable) {
     note(PairNotice::kArbiterUnreachable, why);
@@ -189,6 +195,7 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
     ledger_.wake();
   }
   if (actions & kReleaseAll) {
+    holds_to_arm_ = false;
     if (fence_.phase == FencePhase::kWon) {
       fault_point("claim-won");
       went_alone();
@@ -199,6 +206,7 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
     }
   }
   if (actions & kSendArmed) {
+    holds_to_arm_ = false;
     was_protected_ = true;
     send_link(link_message::Armed{fence_.generation + 1});
   }

@@ -1,4 +1,6 @@
 // Speaking to a shadow: frames out, acknowledgements in, and arming it.
+#include <utility>
+
 #include "error.h"
 #include "fault_point.h"
 #include "link/pair_impl.h"
@@ -130,7 +132,8 @@ void PairImpl::acknowledged(const Ack& ack) {
   mark_acked_ = std::max(mark_acked_, ack.mark);
   lsn_executed_ = std::max(lsn_executed_, ack.executed);
   executed_bytes_ = std::max(executed_bytes_, ack.executed_bytes);
-  if (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArming) {
+  if (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArming ||
+      holds_to_arm_) {
     fault_point("ack-received");
     ledger_.set_limit(mark_acked_);
     commit_input();
@@ -145,9 +148,9 @@ void PairImpl::acknowledged(const Ack& ack) {
 // it.
 void PairImpl::try_to_arm() {
   const bool alone = fence_.phase == FencePhase::kSolo || fence_.phase == FencePhase::kWon;
-  if (role_live_ && peer_ready_ && alone && mark_acked_ >= free_mark_ && lsn_acked_ >= free_lsn_) {
-    fence(FenceEvent::kShadowReady);
-  }
+  if (!role_live_ || !peer_ready_ || !alone || fence_.timer) return;
+  if (!std::exchange(holds_to_arm_, true)) ledger_.set_limit(mark_acked_);
+  if (mark_acked_ >= free_mark_ && lsn_acked_ >= free_lsn_) fence(FenceEvent::kShadowReady);
 }
 
 void PairImpl::send_released() {
