@@ -166,8 +166,8 @@ class PairImpl final : public Pair {
   bool loop_left_ = false;  // and will hear no more
   bool awaiting_first_output_ = false;
   bool holds_to_arm_ = false;  // a shadow is ready: output waits, or it would never have all that left
-  bool hands_over_ = false;  // it was asked to; until it won again
-  bool peer_ended_ = false;  // shadow: the primary ended on purpose; primary: the shadow understood that
+  bool hands_over_ = false;    // it was asked to; until it won again
+  bool peer_ended_ = false;    // shadow: the primary ended on purpose; primary: the shadow understood that
 
   // The link. The pointer is set and reset by the loop thread, which alone reads from it.
   std::unique_ptr<Listener> link_listener_;

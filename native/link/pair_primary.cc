@@ -132,8 +132,7 @@ void PairImpl::acknowledged(const Ack& ack) {
   mark_acked_ = std::max(mark_acked_, ack.mark);
   lsn_executed_ = std::max(lsn_executed_, ack.executed);
   executed_bytes_ = std::max(executed_bytes_, ack.executed_bytes);
-  if (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArming ||
-      holds_to_arm_) {
+  if (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArming || holds_to_arm_) {
     fault_point("ack-received");
     ledger_.set_limit(mark_acked_);
     commit_input();

@@ -27,7 +27,7 @@ enum PacketKind : uint8_t {
   kOtherPacket = 0xc0
 };
 constexpr uint8_t kReadyPacket = kOtherPacket + 1, kEndedPacket = kOtherPacket + 2,
-                  kDivergedPacket = kOtherPacket + 3;
+                  kDivergedPacket = kOtherPacket + 3, kHandOverPacket = kOtherPacket + 4;
 
 // What happened, event by event: who made it, in which generation. Two histories agree as far as these do.
 struct History {
@@ -121,6 +121,7 @@ struct World {
     }
     if (actions & kReleaseAll) release_all(s);
     if (actions & kSendArmed) send(1 - s, static_cast<uint8_t>(kArmedPacket + side.generation + 1));
+    if (actions & kSendHandOver) send(1 - s, kHandOverPacket);
     if (actions & kArm) side.waits_for_arm = true;
     if (actions & kClaim) {
       side.waits_for_claim = true;
@@ -173,6 +174,7 @@ struct World {
     if (packet == kReadyPacket) side.peer_ready = true;
     if (packet == kEndedPacket) step(s, FenceEvent::kEnded);
     if (packet == kDivergedPacket) step(s, FenceEvent::kLinkLost);
+    if (packet == kHandOverPacket) step(s, FenceEvent::kHandOverReceived);
   }
 
   void make_event(int s) {

@@ -17,7 +17,7 @@ static_assert(std::is_trivially_copyable_v<World>);
 
 // What may go wrong in one walk.
 struct Troubles {
-  bool link = true;     // is cut, and sides suspect each other
+  bool link = true;     // is cut, sides suspect each other, and one is handed over
   bool crashes = true;  // and processes in the place of those that are gone
   bool arbiter = true;  // requests and answers that are lost or late
   uint8_t events = kEventsMax;
@@ -122,6 +122,9 @@ class Walk {
         w.step(s, FenceEvent::kDiverged);
       });
     }
+    // Somebody wants the other side to go on, and this one makes no more events.
+    if (phase == FencePhase::kProtected && side.live)
+      then([&](World& w) { w.step(s, FenceEvent::kHandOver); });
     // It ends on purpose, once all of its output has left. Who is alone has nobody to tell.
     const bool may_end = phase == FencePhase::kSolo || phase == FencePhase::kProtected;
     if (may_end && side.released == side.history.length && side.history.length == troubles_.events) {
@@ -134,7 +137,8 @@ class Walk {
 
   void machine_steps(int s) {
     const Side& side = at_.sides[s];
-    const bool ended = side.fence_phase() == FencePhase::kEnded;
+    const bool ended =
+        side.fence_phase() == FencePhase::kEnded || side.fence_phase() == FencePhase::kHandingOver;
     // One that waits for the arbiter, or has lost and does not know what to do yet, computes on.
     if (side.live && !ended && !side.given_up && side.history.length < troubles_.events)
       then([&](World& w) { w.make_event(s); });
