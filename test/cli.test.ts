@@ -209,7 +209,7 @@ test.serial('log info and events, for people and as JSON', async (t) => {
   t.regex(info.stdout.toString(), /^events +\d+/m);
   t.regex(info.stdout.toString(), /^ended +exited, status 0$/m);
   const infoJson = JSON.parse((await run(['log', 'info', '--json', log])).stdout.toString());
-  t.like(infoJson, { version: 2, ending: 'ended', endReason: 'exited', endStatus: 0, inputBytes: 11 });
+  t.like(infoJson, { version: 3, ending: 'ended', endReason: 'exited', endStatus: 0, inputBytes: 11 });
 
   const text = await run(['log', 'events', log]);
   t.regex(text.stdout.toString(), /some input/);

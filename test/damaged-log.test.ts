@@ -190,8 +190,8 @@ test.serial('a log of another version, processor or vendor is refused in a sente
   const amd = 'd,68747541,444d4163,69746e65';
   const intel = '16,756e6547,6c65746e,49656e69';
   const cases: [RegExp, Parameters<typeof withHeader>[1]][] = [
-    [/version 3, this build reads version 2/, { version: 3 }],
-    [/version 0, this build reads version 2/, { version: 0 }],
+    [/version 4, this build reads version 3/, { version: 4 }],
+    [/version 0, this build reads version 3/, { version: 0 }],
     [/CPU model 'x86-64-v9' is unknown/, model((text) => text.replace(/x86-64-v\d/, 'x86-64-v9'))],
     [/lacks features/, model((text) => text.replace(/;7\.0i:(\w+),\w+/, ';7.0i:$1,ffffffff'))],
     [

@@ -123,7 +123,7 @@ class Walk {
       });
     }
     // Somebody wants the other side to go on, and this one makes no more events.
-    if (phase == FencePhase::kProtected && side.live)
+    if (phase == FencePhase::kProtected && side.live && troubles_.link)
       then([&](World& w) { w.step(s, FenceEvent::kHandOver); });
     // It ends on purpose, once all of its output has left. Who is alone has nobody to tell.
     const bool may_end = phase == FencePhase::kSolo || phase == FencePhase::kProtected;

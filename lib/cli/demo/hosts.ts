@@ -130,7 +130,16 @@ export class Hosts {
 
   /** Pulls the cable of a host: its port at the switch goes down. */
   unplug(name: string): void {
-    this.#switch?.stdin?.write(`link set dev ${name.toLowerCase()} down\n`);
+    this.#setPort(name, 'down');
+  }
+
+  /** Puts it in again. */
+  plug(name: string): void {
+    this.#setPort(name, 'up');
+  }
+
+  #setPort(name: string, state: 'up' | 'down'): void {
+    this.#switch?.stdin?.write(`link set dev ${name.toLowerCase()} ${state}\n`);
   }
 
   /** Whoever still runs in one of them keeps it: end those first. */

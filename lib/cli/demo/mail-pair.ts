@@ -46,13 +46,13 @@ export class Sides {
     this.#started = started;
   }
 
-  /** `lockstep primary` or `shadow` on a host; what it makes in the directory is called by `command`, too. */
-  start(command: 'primary' | 'shadow', host: string, ...more: string[]): SideProcess {
-    const at = (name: string) => join(this.#directory, name);
+  /** `lockstep primary` or `shadow` on a host; what it makes in the directory is called `name`. */
+  start(command: 'primary' | 'shadow', name: string, host: string, ...more: string[]): SideProcess {
+    const at = (file: string) => join(this.#directory, file);
     // The link is a socket in the file system, which the hosts share; their networks they do not.
     const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--force', ...LAG];
-    const own = ['--console', `unix:${at(`${command}.console`)}`, '--log', at(`${command}.log`)];
-    const net = ['--control', at(`${command}.control`), '--net', 'bridge:br0'];
+    const own = ['--console', `unix:${at(`${name}.console`)}`, '--log', at(`${name}.log`)];
+    const net = ['--control', at(`${name}.control`), '--net', 'bridge:br0'];
     const { prefix } = this.#hosts.host(host);
     const side = new SideProcess(command, [...shared, ...own, ...net, ...more], prefix);
     this.#started(side);
@@ -62,9 +62,9 @@ export class Sides {
 
 /** The primary on A, its shadow on B. */
 export async function startPair(sides: Sides, image: string): Promise<Pair> {
-  const primary = sides.start('primary', 'A', '--image', image);
+  const primary = sides.start('primary', 'primary', 'A', '--image', image);
   await primary.notice('listening');
-  const shadow = sides.start('shadow', 'B');
+  const shadow = sides.start('shadow', 'shadow', 'B');
   await primary.notice('armed');
   return { primary, shadow };
 }

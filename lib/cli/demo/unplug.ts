@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import { LockstepError } from '../../errors.js';
+import { monotonicUs } from '../../events.js';
 import { invalid } from '../../options.js';
 import { count } from '../report.js';
 import { runLockstep } from './children.js';
@@ -122,6 +123,33 @@ function explainWaits(killedUs: number, { shadow }: Pair, users: Users, screen: 
   return [];
 }
 
+/** The machine gets a new shadow, on the host that was unplugged, while it runs. What was off. */
+async function protectAgain(
+  hosts: Hosts,
+  sides: Sides,
+  { shadow: live }: Pair,
+  screen: Screen,
+): Promise<string[]> {
+  screen.step('A is plugged in again, and B takes a new shadow there, without stopping');
+  hosts.plug('A');
+  const begunUs = monotonicUs();
+  const successor = sides.start('shadow', 'successor', 'A');
+  const armed = await successor.notice('armed');
+  const sent = live.first.get('state-sent')?.detail;
+  screen.line(`  A: the shadow, process ${successor.pid}; B: the primary, process ${live.pid}`);
+  screen.line(
+    `  ${milliseconds((armed.timeUs as number) - begunUs)}  until it stood by${sent ? `: ${sent}` : ''}`,
+  );
+  // Who is asked to stop does not stop the machine: it goes on where its shadow is.
+  live.stop();
+  await successor.notice('live');
+  successor.stop();
+  const ended = [await live.end(), await successor.end()];
+  return ended.every((how) => how === 'status 143')
+    ? []
+    : [`asked to stop, B and A ended with ${ended.join(' and ')}`];
+}
+
 async function tell(
   flags: UnplugFlags,
   mail: Mail,
@@ -170,10 +198,8 @@ async function tell(
   const wrong = explainWaits(killedUs, pair, users, screen);
 
   wrong.push(...(await checkMailbox(users, directory, screen, over)));
-  shadow.stop();
-  const ended = await shadow.end();
-  if (ended !== 'status 143') wrong.push(`the shadow, asked to stop, ended with ${ended}`);
-  wrong.push(...(await replayLogs(directory, ['primary.log', 'shadow.log'], screen, over)));
+  wrong.push(...(await protectAgain(hosts, sides, pair, screen)));
+  wrong.push(...(await replayLogs(directory, ['primary.log', 'shadow.log', 'successor.log'], screen, over)));
   return wrong;
 }
 
