@@ -25,6 +25,11 @@ uint64_t clock_now(void) {
     return now_ns += STEP_NS;
 }
 
+uint64_t clock_now_exact(void) {
+    exchange(LS_EX_TIME, NEVER, false);
+    return clock_now();
+}
+
 uint64_t clock_since_boot(void) { return clock_now() - port->boot_time_ns; }
 
 static struct timeval timeval_of(uint64_t ns) {

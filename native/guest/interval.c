@@ -79,13 +79,13 @@ long sys_setitimer(int which, uint64_t new, uint64_t old) {
     if (value.it_value.tv_sec < 0 || (uint64_t)value.it_value.tv_usec >= 1000000) return -EINVAL;
     if (old && sys_getitimer(which, old)) return -EFAULT;
     uint64_t in = ns_of(value.it_value);
-    interval_set(&itimers[which], in ? clock_now() + in : NEVER, ns_of(value.it_interval));
+    interval_set(&itimers[which], in ? clock_now_exact() + in : NEVER, ns_of(value.it_interval));
     return 0;
 }
 
 long sys_alarm(unsigned seconds) {
     uint64_t left = (interval_left(&itimers[0]) + NS_PER_SECOND - 1) / NS_PER_SECOND;
-    interval_set(&itimers[0], seconds ? clock_now() + seconds * NS_PER_SECOND : NEVER, 0);
+    interval_set(&itimers[0], seconds ? clock_now_exact() + seconds * NS_PER_SECOND : NEVER, 0);
     return (long)left;
 }
 
@@ -139,6 +139,7 @@ long sys_timer_settime(int id, int flags, uint64_t new, uint64_t old) {
     struct timer *timer = timer_get(id);
     if (!timer) return -EINVAL;
     if (old && interval_to_program(&timer->interval, old)) return -EFAULT;
+    if (!(flags & TIMER_ABSTIME)) clock_now_exact();
     return interval_from_program(&timer->interval, timer->clock, flags & TIMER_ABSTIME, new);
 }
 

@@ -174,7 +174,10 @@ bool network_stalled(void); /* much waits to be sent: an exchange is due */
 
 /* ---- clock.c, random.c ------------------------------------------------------------------------------- */
 #define NS_PER_SECOND 1000000000ull
-uint64_t clock_now(void);       /* CLOCK_REALTIME; a step later at every reading */
+uint64_t clock_now(void); /* CLOCK_REALTIME; a step later at every reading */
+/* Asks the monitor. Before a signal is ordered for so long after now: what was computed since the last
+ * exchange would count as part of that time, and the signal come before the program waits for it. */
+uint64_t clock_now_exact(void);
 uint64_t clock_now_still(void); /* without the step, for the kernel's own stamps */
 uint64_t clock_since_boot(void);
 extern bool cpu_time_is_read;

@@ -77,6 +77,7 @@ void KvmVcpu::adopt_thread() {
   kvm_ioctl(fd(), KVM_SET_SIGNAL_MASK, &mask, "KVM_SET_SIGNAL_MASK");
   std::lock_guard lock(thread_mutex_);
   thread_ = pthread_self();
+  kicked_ = false;
   has_thread_ = true;
 }
 
@@ -87,7 +88,7 @@ void KvmVcpu::release_thread() {
 
 void KvmVcpu::kick() {
   std::lock_guard lock(thread_mutex_);
-  if (has_thread_) pthread_kill(thread_, kick_signal());
+  if (has_thread_ && !kicked_.exchange(true)) pthread_kill(thread_, kick_signal());
 }
 
 Exit KvmVcpu::run() {
@@ -103,6 +104,8 @@ Exit KvmVcpu::run() {
       timespec none{0, 0};
       while (sigtimedwait(&kick, nullptr, &none) > 0) {
       }
+      // Last: whoever kicks before is answered by this very return, and finds what it wants looked at.
+      kicked_ = false;
       return InterruptedExit{};
     }
     throw_system("ERR_LOCKSTEP_KVM", "KVM_RUN", "KVM_RUN", "run `lockstep doctor`", error);

@@ -5,6 +5,7 @@
 #include "kvm/uapi.h"
 
 #include <array>
+#include <atomic>
 #include <mutex>
 #include <span>
 #include <vector>
@@ -45,7 +46,8 @@ class KvmVcpu {
   void adopt_thread();
   void release_thread();
   Exit run();
-  // Any thread: the next or current run() returns InterruptedExit soon.
+  // Any thread: the next or current run() returns InterruptedExit soon. Many kicks before that are one: each
+  // signal that waits counts against a limit that all processes of the user share (RLIMIT_SIGPENDING).
   void kick();
   // Finishes a pending port or MMIO access, so that registers can be read, written or hashed. When the rest
   // of the instruction makes another access, that is what the next run() returns.
@@ -89,6 +91,7 @@ class KvmVcpu {
   bool regs_fresh_ = false;
   kvm_regs regs_{};
   std::mutex thread_mutex_;
+  std::atomic<bool> kicked_{false};  // a kick is on its way
   bool has_thread_ = false;
   pthread_t thread_{};
 };
