@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { lockstep, run, scratch, shell } from './helpers/command.js';
 
@@ -245,7 +246,8 @@ test.serial('cp from a running machine and from a recording', async (t) => {
     ...sh(script),
   ]);
   await once(child.stdout, 'data');
-  while (!existsSync(control)) await once(child.stdout, 'readable');
+  // The program may speak before its machine can be asked.
+  while (!existsSync(control)) await sleep(5);
   t.is(statSync(control).mode & 0o777, 0o600);
   const first = await run(['cp', '--control', control, '/file', '-']);
   t.is(first.stdout.toString(), 'first\n', first.stderr);
