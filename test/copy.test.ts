@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { SideProcess } from '../lib/cli/demo/children.js';
 import { parseTree } from '../lib/guest-tree-answer.js';
@@ -69,7 +70,7 @@ test.serial('a directory is copied out of a running machine and out of its recor
   const program = ['--', 'busybox', 'sh', '-c', SCRIPT];
   const child = spawn(process.execPath, [lockstep, 'record', ...options, ...program]);
   await once(child.stdout, 'data');
-  while (!existsSync(control)) await once(child.stdout, 'readable');
+  while (!existsSync(control)) await sleep(5);
   const copy = (...args: string[]) => run(['cp', '--control', control, ...args]);
 
   const target = join(directory, 'copy');
