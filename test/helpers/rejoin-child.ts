@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ADDRESS, makeBridge, NET, waitForRedis } from './plug.js';
 import { type ClientsReport, RedisClients } from './redis-clients.js';
 import { Chain } from './rejoin.js';
 
@@ -23,25 +24,12 @@ export interface RejoinReport extends ClientsReport {
   states: string[];
 }
 
-const ADDRESS = '10.0.2.15';
-const ip = (line: string) => execFileSync('ip', line.split(' '));
-
 const job = JSON.parse(process.argv[2] as string) as RejoinJob;
-ip('link add plug type bridge');
-ip('address add 10.0.2.2/24 dev plug');
-ip('link set plug up');
-const chain = new Chain(job.directory, ['--net', 'bridge:plug']);
+makeBridge();
+const chain = new Chain(job.directory, ['--net', NET]);
 process.once('exit', () => chain.kill());
 await chain.start(['--', ...job.argv]);
-for (let tries = 0; ; tries++) {
-  try {
-    execFileSync('redis-cli', ['-h', ADDRESS, 'ping'], { stdio: 'pipe' });
-    break;
-  } catch (error) {
-    if (tries === 600) throw error;
-    await sleep(100);
-  }
-}
+await waitForRedis();
 const clients = await RedisClients.connect(ADDRESS, job.clients);
 clients.start();
 const states: string[] = [];

@@ -6,18 +6,14 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SideProcess } from '../../lib/cli/demo/children.js';
+import { ADDRESS, makeBridge, NET, waitForRedis } from './plug.js';
 import { RedisClients } from './redis-clients.js';
 import type { UnplugJob, UnplugReport } from './unplug.js';
 
-const ADDRESS = '10.0.2.15';
-const ip = (line: string) => execFileSync('ip', line.split(' '));
-
 const job = JSON.parse(process.argv[2] as string) as UnplugJob;
-ip('link add plug type bridge');
-ip('address add 10.0.2.2/24 dev plug');
-ip('link set plug up');
+makeBridge();
 const at = (name: string) => join(job.directory, name);
-const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--net', 'bridge:plug'];
+const shared = ['--link', `unix:${at('link')}`, '--arbiter', `file:${at('arbiter')}`, '--net', NET];
 const own = (name: string) => ['--console', `unix:${at(`${name}.console`)}`, '--log', at(`${name}.log`)];
 const primary = new SideProcess('primary', [...shared, ...own('primary'), '--', ...job.argv]);
 await primary.notice('listening');
@@ -25,15 +21,7 @@ const shadow = new SideProcess('shadow', [...shared, ...own('shadow')]);
 await primary.notice('armed');
 const [victim, survivor] = job.victim === 'primary' ? [primary, shadow] : [shadow, primary];
 
-for (let tries = 0; ; tries++) {
-  try {
-    execFileSync('redis-cli', ['-h', ADDRESS, 'ping'], { stdio: 'pipe' });
-    break;
-  } catch (error) {
-    if (tries === 600) throw error;
-    await sleep(100);
-  }
-}
+await waitForRedis();
 const clients = await RedisClients.connect(ADDRESS, job.clients);
 clients.start();
 await sleep(job.beforeMs);
