@@ -314,7 +314,8 @@ void Machine::stop_pair() {
 void Machine::kick_at_random() {
   std::mt19937_64 random(config_.kick_seed);
   std::exponential_distribution<double> gap(config_.kicks_per_second);
-  // Finding the pages of a program as large as Python again takes 17 ms where a page fault of the guest is dear.
+  // Finding the pages of a program as large as Python again takes 17 ms where a page fault of the guest is
+  // dear.
   constexpr uint64_t kForgetGapUs = 200'000;
   uint64_t forgot_us = monotonic_us();
   while (!ended_ && !control_.stopping()) {

@@ -124,7 +124,7 @@ test.serial('input that compresses well is recorded whole', async (t) => {
   const image = await Image.fromProgram({ argv: [tinyProgram(directory, 'cat')], memoryMiB: 16 });
   await using machine = await record(image, { log });
   const output = drain(machine.stdout);
-  for (let size = 500; size < 4000; size += 250) {
+  for (let size = 15_000; size < 50_000; size += 2500) {
     machine.stdin.write(Buffer.alloc(size, 'x'));
     await sleep(5);
   }

@@ -21,8 +21,8 @@ class FrameEncoder {
   size_t pending_bytes() const;  // encoded but not yet in a frame, before compression
   uint64_t last_lsn() const;     // of the last event appended
   uint32_t chain() const;        // the checksum chain behind the last frame taken
-  // Closes the frame: its bytes, or an empty vector when nothing is pending.
-  Bytes take();
+  // Closes the frame: its bytes, or an empty vector when nothing is pending. The next one goes into `room`.
+  Bytes take(Bytes room = {});
   struct Counts {
     uint64_t frames, events, event_bytes, input_bytes, digest_bytes, checkpoint_bytes, frame_bytes;
   };

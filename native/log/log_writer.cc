@@ -15,8 +15,8 @@ namespace lockstep {
 
 namespace {
 
-constexpr uint64_t kEndBytesMax = 64;        // more than the frame of an End can have
-constexpr uint64_t kRoomBytes = 256 * 1024;  // set aside at once: one system call for many frames
+constexpr uint64_t kEndBytesMax = 64;         // more than the frame of an End can have
+constexpr uint64_t kRoomBytes = 1024 * 1024;  // set aside at once: one system call for many frames
 
 bool is_full(int error_number) { return error_number == ENOSPC || error_number == EDQUOT; }
 

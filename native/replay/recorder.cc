@@ -114,11 +114,11 @@ void Recorder::append(const Record& record) {
 
 void Recorder::flush() {
   if (!parts_.encoder) return;
-  Bytes frame = parts_.encoder->take();
-  if (frame.empty()) return;
+  frame_ = parts_.encoder->take(std::move(frame_));
+  if (frame_.empty()) return;
   if (parts_.log) {
     try {
-      parts_.log->append(frame, parts_.encoder->chain(), reached_);
+      parts_.log->append(frame_, parts_.encoder->chain(), reached_);
     } catch (const Failure& failure) {
       // A pair has its log in the shadow's memory; alone, a log with a hole would lie.
       if (!parts_.pair) throw;
@@ -126,7 +126,7 @@ void Recorder::flush() {
       parts_.log_failed(failure);
     }
   }
-  if (parts_.pair) parts_.pair->frame(frame, parts_.encoder->last_lsn());
+  if (parts_.pair) parts_.pair->frame(frame_, parts_.encoder->last_lsn());
   const uint64_t before = std::exchange(logged_lsn_, parts_.encoder->last_lsn());
   if (logged_lsn_ != before) reached_ = {};
 }

@@ -72,6 +72,7 @@ class Recorder : public Driver {
   void flush();
   void tell_progress();
   Parts parts_;
+  Bytes frame_;              // the last one
   uint64_t logged_lsn_ = 0;  // of the last event that is in the log, not only in the encoder
   End reached_;              // the last output after it
   Progress told_{UINT64_MAX, 0};
