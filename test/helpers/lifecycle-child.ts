@@ -14,18 +14,22 @@ interface Held {
   children: number;
 }
 
+/** What ends while it is looked at, or is open only for the look, is not there. */
+function ifThere(look: () => string[]): string[] {
+  try {
+    return look();
+  } catch {
+    return [];
+  }
+}
+
 function held(): Held {
-  const descriptors = readdirSync('/proc/self/fd').flatMap((fd) => {
-    try {
-      return [`${fd} ${readlinkSync(`/proc/self/fd/${fd}`)}`];
-    } catch {
-      // The one that readdir itself had open.
-      return [];
-    }
-  });
+  const descriptors = readdirSync('/proc/self/fd').flatMap((fd) =>
+    ifThere(() => [`${fd} ${readlinkSync(`/proc/self/fd/${fd}`)}`]),
+  );
   const tasks = readdirSync('/proc/self/task');
   const children = tasks.flatMap((task) =>
-    readFileSync(`/proc/self/task/${task}/children`, 'utf8').trim().split(' '),
+    ifThere(() => readFileSync(`/proc/self/task/${task}/children`, 'utf8').trim().split(' ')),
   );
   return { threads: tasks.length, descriptors, children: children.filter(Boolean).length };
 }

@@ -1,5 +1,5 @@
 /** Python's own tests, as Debian packs them: what each answers on the host, and recorded in a machine. */
-import { cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_ENV } from '../../lib/image/program-image.js';
 import { unpackDebian } from '../../scripts/unpack-debian.mjs';
@@ -65,9 +65,9 @@ export async function onHost(module: string, tests: string, scratch: string): Pr
     ...argvOf(module, report),
   ];
   const argv = ['unshare', '--mount', '--net', '--uts', 'sh', '-c', prepare, 'sh', ...python];
-  const { stdout, stderr } = await command(argv);
-  const outcomes = outcomesOf(readFileSync(report, 'utf8'));
-  if (outcomes.size === 0) throw new Error(`${module} on the host: ${stdout}\n${stderr}`);
+  const { stdout, stderr, status } = await command(argv);
+  const outcomes = outcomesOf(existsSync(report) ? readFileSync(report, 'utf8') : '');
+  if (outcomes.size === 0) throw new Error(`${module} on the host ended with ${status}: ${stdout}\n${stderr}`);
   return outcomes;
 }
 
