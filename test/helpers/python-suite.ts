@@ -67,7 +67,8 @@ export async function onHost(module: string, tests: string, scratch: string): Pr
   const argv = ['unshare', '--mount', '--net', '--uts', 'sh', '-c', prepare, 'sh', ...python];
   const { stdout, stderr, status } = await command(argv);
   const outcomes = outcomesOf(existsSync(report) ? readFileSync(report, 'utf8') : '');
-  if (outcomes.size === 0) throw new Error(`${module} on the host ended with ${status}: ${stdout}\n${stderr}`);
+  if (outcomes.size === 0)
+    throw new Error(`${module} on the host ended with ${status}: ${stdout}\n${stderr}`);
   return outcomes;
 }
 
