@@ -39,6 +39,8 @@ export interface ConsoleClientEvents {
   /** The live side is gone. */
   lost: [{ address: string }];
   pause: [ConsolePause];
+  /** Output that this client was not there for, and that is no longer kept: another had it, or nobody. */
+  gone: [{ channel: number; bytes: number }];
 }
 
 type Welcome = Extract<ServerMessage, { type: 'welcome' }>;
@@ -228,7 +230,10 @@ export class ConsoleClient extends EventEmitter<ConsoleClientEvents> {
     this.#pairId = welcome.pairId;
     if (this.#lost) this.#lost.welcomedUs = monotonicUs();
     if (this.#window) side.send(this.#window);
-    for (const { channel, offset } of welcome.outputStart) this.#channel(channel).start(offset);
+    for (const { channel, offset } of welcome.outputStart) {
+      const bytes = this.#channel(channel).start(offset);
+      if (bytes > 0) this.emit('gone', { channel, bytes });
+    }
     this.#input.start(welcome.inputOffset, welcome.inputEnded, welcome.inputWindow);
     this.#first.resolve();
     this.emit('live', { address: side.address, generation: welcome.generation });

@@ -79,6 +79,8 @@ export interface PairEvents {
   slowed: [PairNotice];
   /** A shadow that joined the running machine has got its state; `detail` says how long that took. */
   'state-sent': [PairNotice];
+  /** The console has no client, and its oldest output is no longer kept. The log has it. */
+  unread: [PairNotice];
   warning: [Warning];
 }
 

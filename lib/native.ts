@@ -93,6 +93,7 @@ export interface NativeConfig {
     connectMs: number;
     lagBytesMax: number;
     outputBytesMax: number;
+    forgetsUnread: boolean;
     /** PEM texts. */
     tls?: { ca: string; cert: string; key: string };
     insecure?: boolean;
@@ -142,6 +143,8 @@ export interface NativePairStatus {
   lsnExecuted: number;
   logBytes: number;
   outputBytesHeld: number;
+  /** Of the console, while it had no client. */
+  outputBytesForgotten: number;
   linkRoundTripUs: number;
 }
 

@@ -31,6 +31,11 @@ export interface PairOptions extends SecurityOptions {
   lagBytesMax?: number;
   /** Output held for the shadow or an absent reader before the guest stands still. Default 1 MiB. */
   outputBytesMax?: number;
+  /**
+   * What to do when `outputBytesMax` is full of console output and no client is there: forget the oldest, which
+   * the log has, or stop the guest. Default 'forget' for a machine with a network card, else 'stop'.
+   */
+  unread?: 'forget' | 'stop';
 }
 
 /** Where a pair stands. Counts are events (LSNs) unless named otherwise. */
@@ -38,7 +43,7 @@ export type PairStatus = NativePairStatus;
 
 type PairConfig = NonNullable<NativeConfig['pair']>;
 
-function pairConfig(options: PairOptions, pairId: string): PairConfig {
+function pairConfig(options: PairOptions & { net?: unknown }, pairId: string): PairConfig {
   const { link, console, arbiter, heartbeatMs = 50, silenceMs = 1000, connectMs = 10_000 } = options;
   parseAddress(link);
   parseAddress(console);
@@ -57,6 +62,7 @@ function pairConfig(options: PairOptions, pairId: string): PairConfig {
     connectMs,
     lagBytesMax: options.lagBytesMax ?? 16 << 20,
     outputBytesMax: options.outputBytesMax ?? 1 << 20,
+    forgetsUnread: (options.unread ?? (options.net ? 'forget' : 'stop')) === 'forget',
     tls: options.tls,
     insecure: options.insecure,
   };
@@ -64,7 +70,7 @@ function pairConfig(options: PairOptions, pairId: string): PairConfig {
 
 /** Makes a side once its arbiter answers, which is let go when the side's machine is over. @internal */
 export async function makeSide<T extends PairSide>(
-  options: PairOptions,
+  options: PairOptions & { net?: unknown },
   pairId: string,
   make: (pair: PairConfig) => T,
 ): Promise<T> {

@@ -49,6 +49,7 @@ PairOptions parse_pair(const Fields& fields, MachineConfig* config) {
   pair.heartbeat_ms = fields.number("heartbeatMs", pair.heartbeat_ms);
   pair.silence_ms = fields.number("silenceMs", pair.silence_ms);
   pair.lag_bytes_max = fields.number("lagBytesMax", pair.lag_bytes_max);
+  pair.forgets_unread = fields.flag("forgetsUnread");
   pair.output_bytes_max = fields.number("outputBytesMax", pair.output_bytes_max);
   config->connect_ms = fields.number("connectMs", config->connect_ms);
   return pair;

@@ -348,6 +348,7 @@ Napi::Value MachineObject::pair_status(const Napi::CallbackInfo& info) {
   set("lsnExecuted", status->lsn_executed);
   set("logBytes", status->log_bytes);
   set("outputBytesHeld", status->output_bytes_held);
+  set("outputBytesForgotten", status->output_bytes_forgotten);
   set("linkRoundTripUs", status->link_round_trip_us);
   return object;
 }

@@ -91,6 +91,7 @@ const char* name_of(PairNotice notice) {
     case PairNotice::kPeerEnded: return "peer-ended";
     case PairNotice::kSlowed: return "slowed";
     case PairNotice::kStateSent: return "state-sent";
+    case PairNotice::kUnread: return "unread";
   }
   return "unknown";
 }

@@ -71,6 +71,19 @@ test('a repeat that differs is an error', async (t) => {
   await t.throwsAsync(client.ended, { code: 'ERR_LOCKSTEP_CONSOLE_MISMATCH' });
 });
 
+test('what is no longer kept is told, and the rest follows', async (t) => {
+  const { primary, shadow, client } = await connected(t);
+  primary.output(0, 'first');
+  await readBytes(client.stdout, 5);
+  const gone = once(client, 'gone');
+  primary.die();
+  await once(client, 'lost');
+  shadow.welcome({ generation: 2, output: [[0, 12]] });
+  shadow.output(12, 'last');
+  t.deepEqual(await gone, [{ channel: 0, bytes: 7 }]);
+  t.is(await readBytes(client.stdout, 4), 'last');
+});
+
 test('missing output is an error', async (t) => {
   const { primary, client } = await connected(t);
   primary.output(3, 'late');

@@ -18,6 +18,9 @@ export default async function console(
   client.on('pause', ({ durationMs, address }) =>
     say(flags, `${address} took over after ${durationMs.toFixed(1)} ms`),
   );
+  client.on('gone', ({ bytes }) =>
+    say(flags, `${bytes} bytes of output are no longer kept; the log has them`),
+  );
   const outputs = [client.stdout, client.stderr, client.serial];
   client.stdout.pipe(process.stdout, { end: false });
   client.stderr.pipe(process.stderr, { end: false });

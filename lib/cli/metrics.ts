@@ -20,6 +20,7 @@ const GAUGES: [name: string, help: string, value: (report: SideReport) => number
   ['unacknowledged_events', 'Events that the shadow has not acknowledged yet', (r) => r.unacknowledgedEvents],
   ['log_bytes', 'Bytes of the log', (r) => r.logBytes],
   ['output_held_bytes', 'Output that waits for the shadow or for its reader', (r) => r.outputBytesHeld],
+  ['output_forgotten_bytes', 'Console output that nobody read in time', (r) => r.outputBytesForgotten],
   ['link_round_trip_seconds', 'Round trip of the link', (r) => r.linkRoundTripUs / 1e6],
 ];
 

@@ -51,6 +51,7 @@ export interface PairFlags extends SecurityFlags {
   silence?: number;
   heartbeat?: number;
   lag?: number;
+  unread?: 'forget' | 'stop';
   control?: string;
   metrics?: string;
   json?: boolean;
@@ -200,6 +201,12 @@ export function addPairOptions(command: Command): Command {
       '--lag <KiB>',
       'slow the primary down when the shadow is this much log behind; the same on both sides (default: 16384)',
       whole,
+    )
+    .addOption(
+      new Option(
+        '--unread <what>',
+        'what to do with 1 MiB of output and no console client: forget the oldest, or stop the guest (default: forget with --net)',
+      ).choices(['forget', 'stop']),
     )
     .option('--metrics <address>', 'serve Prometheus at HOST:PORT, or at a port of the loopback')
     .option('--json', 'print notices as JSON lines on stderr');

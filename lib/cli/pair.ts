@@ -32,6 +32,7 @@ const NOTICES: Record<PairNoticeName, string> = {
   'peer-ended': 'the other side ended on purpose',
   slowed: 'slowed down: the shadow lags',
   'state-sent': 'the machine was sent to its new shadow',
+  unread: 'nobody reads the console',
 };
 
 /** A password on the command line would be seen by everybody: it comes where etcdctl takes it from, too. */
@@ -55,8 +56,14 @@ function readText(path: string): string {
 }
 
 export function pairOptions(flags: PairFlags): PairOptions {
-  const { link, relink, console, silence, heartbeat, lag } = flags;
-  const options = { link, relink, console, arbiter: Arbiter.parse(flags.arbiter, etcdOptions(flags)) };
+  const { link, relink, console, silence, heartbeat, lag, unread } = flags;
+  const options = {
+    link,
+    relink,
+    console,
+    unread,
+    arbiter: Arbiter.parse(flags.arbiter, etcdOptions(flags)),
+  };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
   const security = securityOptions(flags, 'side');
   return { ...options, ...security, silenceMs: silence, heartbeatMs: heartbeat, lagBytesMax };

@@ -41,6 +41,8 @@ export interface SideReport {
   /** Of the last second or so. */
   logBytesPerSecond: number;
   outputBytesHeld: number;
+  /** Console output that was forgotten because the console had no client. */
+  outputBytesForgotten: number;
   linkRoundTripUs: number;
   /** The last 100, oldest first. */
   pauses: Pause[];
@@ -119,6 +121,7 @@ export class SideWatch {
       logBytes: status?.logBytes ?? 0,
       logBytesPerSecond: this.#rate,
       outputBytesHeld: status?.outputBytesHeld ?? 0,
+      outputBytesForgotten: status?.outputBytesForgotten ?? 0,
       linkRoundTripUs: status?.linkRoundTripUs ?? 0,
       pauses: [...this.#pauses],
     };

@@ -31,14 +31,21 @@ export class OutputChannel extends Readable {
     return this.#received;
   }
 
-  /** A side went live and will send from `offset` on. The first one says where this client begins. */
-  start(offset: number): void {
-    if (!this.#started) {
+  /**
+   * A side is live and will send from `offset` on. The first one says where this client begins. Returns how many
+   * bytes are gone: another client had them, or there was none for too long.
+   */
+  start(offset: number): number {
+    const gone = this.#started ? Math.max(0, offset - this.#received) : 0;
+    if (!this.#started || gone > 0) {
       this.#started = true;
       this.#received = offset;
+      this.#history = [];
+      this.#historyBytes = 0;
     }
     this.#acknowledged = Math.min(this.#acknowledged, offset);
     if (this.#historyBytes === 0 || this.readableLength < this.readableHighWaterMark) this.#settle();
+    return gone;
   }
 
   /** Takes bytes that stand at `offset`; throws ERR_LOCKSTEP_CONSOLE_MISMATCH. True when some were new. */

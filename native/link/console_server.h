@@ -50,13 +50,15 @@ class ConsoleServer {
 
   bool first_output_sent() const { return output_sent_; }  // since going live (or since the mark was cleared)
   void clear_first_output() { output_sent_ = false; }
+  bool has_client() const { return client_ != nullptr; }
   // A client has been here, if not now.
   bool had_client() const { return had_client_; }
   // The client has all output, was told of the end, and has hung up, as README.md asks it to.
   bool delivered_end() const { return end_delivered_; }
 
- private:
   static constexpr uint8_t kChannels[] = {0, 1, 4};  // stdout, stderr, 16550
+
+ private:
   static bool is_console_channel(uint8_t channel) { return channel == 0 || channel == 1 || channel == 4; }
   struct Client {
     explicit Client(std::unique_ptr<Stream> stream) : connection(std::move(stream)) {}

@@ -58,6 +58,14 @@ void OutputLedger::drop(uint8_t channel, uint64_t offset) {
   trim(c);
 }
 
+size_t OutputLedger::forget_for_room(uint8_t channel, size_t bytes) {
+  const Channel& c = channels_[channel];
+  const size_t over = held_ + bytes - std::min(held_ + bytes, bytes_max_);
+  const size_t gone = std::min<size_t>(over, static_cast<size_t>(c.committed - c.start));
+  drop(channel, c.start + gone);
+  return gone;
+}
+
 void OutputLedger::trim(Channel& c) {
   uint64_t upto = std::min(c.dropped, c.end());
   if (upto > c.start) {

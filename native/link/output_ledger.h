@@ -46,6 +46,9 @@ class OutputLedger {
   // Everything before `offset` has arrived. May lie beyond the end: a replaying side hears of it early.
   void drop(uint8_t channel, uint64_t offset);
 
+  // Nobody reads the channel: what of it may leave goes, the oldest first, until `bytes` fit. How much went.
+  size_t forget_for_room(uint8_t channel, size_t bytes);
+
   // Committed bytes from `offset` on, at most `bytes_max` of them. `offset` is not below start().
   std::span<const uint8_t> ready(uint8_t channel, uint64_t offset, size_t bytes_max) const;
   uint64_t start(uint8_t channel) const { return channels_[channel].start; }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "error.h"
 #include "guest/abi.h"
@@ -148,11 +149,28 @@ bool PairImpl::output(uint8_t channel, uint64_t, std::span<const uint8_t> bytes)
     ledger_.append(channel, 0, bytes);
     return true;
   }
-  if (!ledger_.wait_for_room(lock, bytes.size(), [&] { return is_over(); })) return false;
+  // A client may leave while this waits.
+  const auto forget_or_give_up = [&] {
+    forget_unread(bytes.size());
+    return is_over();
+  };
+  if (!ledger_.wait_for_room(lock, bytes.size(), forget_or_give_up)) return false;
   if (!is_held()) free_mark_ = mark_sent_;
   ledger_.append(channel, mark_sent_, bytes);
   pump_console();
   return true;
+}
+
+void PairImpl::forget_unread(size_t wanted) {
+  if (!options_.forgets_unread || console_->has_client()) return;
+  size_t gone = 0;
+  for (const uint8_t channel : ConsoleServer::kChannels) gone += ledger_.forget_for_room(channel, wanted);
+  if (gone == 0) return;
+  forgotten_bytes_ += gone;
+  if (std::exchange(told_unread_, true)) return;
+  note(PairNotice::kUnread, "Of the console's output the last " + std::to_string(options_.output_bytes_max) +
+                                " bytes are kept for a client; the log has all.");
+  wake();
 }
 
 void PairImpl::input_logged(uint64_t bytes, bool eof, uint64_t lsn) {
@@ -200,7 +218,7 @@ void PairImpl::finish(const End& end, uint32_t wait_ms) {
   changed_.wait(lock, [&] { return is_over() || role_live_ || fence_.phase == FencePhase::kEnded; });
   if (!role_live_ || is_over()) return;
   // A server of the network may have nobody at its console.
-  const bool nobody = !console_->had_client() && ledger_.start(LS_CH_CONSOLE) == 0;
+  const bool nobody = !console_->had_client() && ledger_.start(LS_CH_CONSOLE) <= forgotten_bytes_;
   if (nobody && ledger_.end(kNetworkChannel) > 0) wait_ms = std::min(wait_ms, kNobodyWaitMs);
   uint64_t deadline_us = now_us() + uint64_t{wait_ms} * 1000;
   console_->end(end);
@@ -271,6 +289,7 @@ PairStatus PairImpl::status() const {
   s.lsn_executed = role_live_ ? lsn_executed_ : executed_lsn_.load();
   s.log_bytes = role_live_ ? log_bytes_ : log_offset_ + log_bytes_;
   s.output_bytes_held = ledger_.held();
+  s.output_bytes_forgotten = forgotten_bytes_;
   s.link_round_trip_us = round_trip_us_;
   s.link_address = options_.link_address;
   s.console_address = options_.console_address;

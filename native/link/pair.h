@@ -40,6 +40,8 @@ struct PairOptions {
   uint64_t lag_bytes_max = 16u << 20;  // log bytes received but not yet executed by the shadow: slow down
   std::function<bool()> cancelled;     // shadow: asked while it connects; true gives up (null: never)
   size_t output_bytes_max = 1u << 20;  // uncommitted or unread output: the guest stands still
+  // While the console has no client, its oldest output is forgotten instead: it can be had from the log.
+  bool forgets_unread = false;
   // Released network output, on any thread; how much of it was whole frames. Null: this side has no network,
   // and what leaves is lost, as on a wire that leads nowhere.
   std::function<size_t(std::span<const uint8_t>)> send_frames;
@@ -72,6 +74,7 @@ enum class PairNotice : uint8_t {
   kPeerEnded,
   kSlowed,
   kStateSent,
+  kUnread,
 };
 struct PairEvent {
   PairNotice notice;
@@ -85,7 +88,7 @@ using PairListener = std::function<void(const PairEvent&)>;  // called on the pa
 struct PairStatus {
   bool live = false, is_protected = false, fenced = false, handed_over = false;
   uint64_t generation = 0, lsn_sent = 0, lsn_received = 0, lsn_acked = 0, lsn_executed = 0;
-  uint64_t log_bytes = 0, output_bytes_held = 0;
+  uint64_t log_bytes = 0, output_bytes_held = 0, output_bytes_forgotten = 0;
   double link_round_trip_us = 0;
   std::string link_address, console_address;  // as connected to: port 0 replaced by the real one
 };

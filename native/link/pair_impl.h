@@ -89,6 +89,7 @@ class PairImpl final : public Pair {
   // ---- pair.cc
   bool is_over() const { return stopped_ || fence_.phase == FencePhase::kFenced; }
   bool is_held() const;  // output waits for acknowledgements, or for the fence
+  void forget_unread(size_t wanted);
   void commit_input();
   void pump_console();
   bool pump_network();  // whether any frame left
@@ -166,8 +167,10 @@ class PairImpl final : public Pair {
   bool loop_left_ = false;  // and will hear no more
   bool awaiting_first_output_ = false;
   bool holds_to_arm_ = false;  // a shadow is ready: output waits, or it would never have all that left
-  bool hands_over_ = false;    // it was asked to; until it won again
-  bool peer_ended_ = false;    // shadow: the primary ended on purpose; primary: the shadow understood that
+  uint64_t forgotten_bytes_ = 0;
+  bool told_unread_ = false;  // since the last client came
+  bool hands_over_ = false;   // it was asked to; until it won again
+  bool peer_ended_ = false;   // shadow: the primary ended on purpose; primary: the shadow understood that
 
   // The link. The pointer is set and reset by the loop thread, which alone reads from it.
   std::unique_ptr<Listener> link_listener_;

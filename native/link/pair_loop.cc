@@ -90,8 +90,14 @@ void PairImpl::wait_and_serve(Lock& lock) {
   if (link_listener_ && fds[1].revents) accept_link();
   console_->serve(std::span(fds).subspan(3));
   auto changes = console_->take_changes();
-  if (changes.lost) note(PairNotice::kConsoleLost, changes.why);
-  if (changes.connected) note(PairNotice::kConsoleConnected);
+  if (changes.lost) {
+    note(PairNotice::kConsoleLost, changes.why);
+    ledger_.wake();
+  }
+  if (changes.connected) {
+    note(PairNotice::kConsoleConnected);
+    told_unread_ = false;
+  }
   pump_console();
   send_released();
   if (ack_wanted_.exchange(false)) send_ack();
