@@ -3,16 +3,28 @@
 
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
-#include <cstdint>
+#include <cstring>
 
 #include "kvm/system.h"
 
 namespace lockstep {
 
-void let_bridge_port_learn(int interface_index, bool learns) {
+namespace {
+
+template <typename Message>
+void tell_kernel(const Message& message) {
+  Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (socket) [[maybe_unused]]
+    const ssize_t sent = send(socket.get(), &message, sizeof message, 0);
+}
+
+}  // namespace
+
+void let_bridge_port_learn_nothing(int interface_index) {
   struct {
     nlmsghdr head;
     ifinfomsg link;
@@ -26,11 +38,29 @@ void let_bridge_port_learn(int interface_index, bool learns) {
   message.port = {
       static_cast<uint16_t>(sizeof message.port + sizeof message.learning + sizeof message.learns),
       IFLA_PROTINFO | NLA_F_NESTED};
-  message.learns[0] = learns ? 1 : 0;
   message.learning = {static_cast<uint16_t>(sizeof message.learning + 1), IFLA_BRPORT_LEARNING};
-  Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-  if (socket) [[maybe_unused]]
-    const ssize_t sent = send(socket.get(), &message, sizeof message, 0);
+  tell_kernel(message);
+}
+
+// An entry can only be removed by who knows its port. So it is first moved to this one.
+void let_bridge_forget(int interface_index, const std::array<uint8_t, 6>& address) {
+  struct {
+    nlmsghdr head;
+    ndmsg entry;
+    rtattr kind;
+    uint8_t address[8];
+  } message{};
+  message.head = {sizeof message, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, 0, 0};
+  message.entry.ndm_family = AF_BRIDGE;
+  message.entry.ndm_ifindex = interface_index;
+  message.entry.ndm_state = NUD_REACHABLE;
+  message.entry.ndm_flags = NTF_MASTER;
+  message.kind = {static_cast<uint16_t>(sizeof message.kind + address.size()), NDA_LLADDR};
+  std::memcpy(message.address, address.data(), address.size());
+  tell_kernel(message);
+  message.head.nlmsg_type = RTM_DELNEIGH;
+  message.head.nlmsg_flags = NLM_F_REQUEST;
+  tell_kernel(message);
 }
 
 }  // namespace lockstep

@@ -33,10 +33,10 @@ class Tap : public Nic {
   bool send(std::span<const uint8_t> frame) override {
     return write(fd(), frame.data(), frame.size()) == static_cast<ssize_t>(frame.size());
   }
-  // A bridge of this host's alone has learned the machine behind the way to the other host: it would drop
-  // what comes from there, until it learns anew.
-  void be_learned() override {
-    if (flooded_) let_bridge_port_learn(static_cast<int>(if_nametoindex(name_.c_str())), true);
+  // A bridge of this host's alone has learned the machine behind the way to the other host, and would drop
+  // what comes from there. It does not learn it behind this port instead: the next shadow could hear nothing.
+  void be_found(const std::array<uint8_t, 6>& address) override {
+    if (flooded_) let_bridge_forget(static_cast<int>(if_nametoindex(name_.c_str())), address);
   }
 
  private:
@@ -110,7 +110,7 @@ void join_bridge(const std::string& name, const std::string& bridge, bool floode
   ifreq r = request(bridge);
   r.ifr_ifindex = static_cast<int>(if_nametoindex(name.c_str()));
   if (ioctl(socket.get(), SIOCBRADDIF, &r) == 0) {
-    if (flooded) let_bridge_port_learn(r.ifr_ifindex, false);
+    if (flooded) let_bridge_port_learn_nothing(r.ifr_ifindex);
     return;
   }
   const std::string what = "the bridge " + bridge;
