@@ -66,15 +66,27 @@ export class SideChild extends EventEmitter<{ notice: [SideNotice]; exit: [] }> 
     return this.notices.some((notice) => notice.event === event);
   }
 
-  /** Resolves with the first notice of this name; rejects when the process ends without one. */
-  async until(event: string): Promise<SideNotice> {
+  /** The n-th notice of this name, from 1 on. */
+  nth(event: string, n: number): SideNotice | undefined {
+    return this.notices.filter((notice) => notice.event === event)[n - 1];
+  }
+
+  count(event: string): number {
+    return this.notices.filter((notice) => notice.event === event).length;
+  }
+
+  /** Resolves with the n-th notice of this name; rejects when the process ends without it. */
+  async until(event: string, n = 1): Promise<SideNotice> {
     for (;;) {
-      const found = this.notices.find((notice) => notice.event === event);
+      const found = this.nth(event, n);
       if (found) return found;
       if (this.exited !== undefined) {
         throw new Error(`the ${this.name} ended (${this.exited}) before '${event}'\n${this.story()}`);
       }
-      await Promise.race([once(this, 'notice'), once(this, 'exit')]);
+      const done = new AbortController();
+      const { signal } = done;
+      await Promise.race([once(this, 'notice', { signal }), once(this, 'exit', { signal })]);
+      done.abort();
     }
   }
 

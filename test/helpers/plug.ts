@@ -13,10 +13,10 @@ export function makeBridge(): void {
 }
 
 /** Until redis-server answers, for a minute at most. */
-export async function waitForRedis(): Promise<void> {
+export async function waitForRedis(address = ADDRESS): Promise<void> {
   for (let tries = 0; ; tries++) {
     try {
-      execFileSync('redis-cli', ['-h', ADDRESS, 'ping'], { stdio: 'pipe' });
+      execFileSync('redis-cli', ['-h', address, 'ping'], { stdio: 'pipe', timeout: 5000 });
       return;
     } catch (error) {
       if (tries === 600) throw error;

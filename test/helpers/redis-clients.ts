@@ -1,6 +1,9 @@
 /** Many clients of redis on open connections, each with one request on its way, who remember what was acknowledged. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { monotonicUs } from '../../lib/events.js';
+import { parseReply, type Reply } from './redis-reply.js';
 
 export interface ClientsReport {
   acknowledged: number;
@@ -13,12 +16,24 @@ export interface ClientsReport {
   longestWaitMs: number;
 }
 
+/** What a failure was to the clients. */
+export interface PauseReport {
+  /** From the failure to the first answer that the survivor gave to anybody. */
+  servicePauseMs: number;
+  /** Of each client: how long it waited at most for an answer that came after the failure. */
+  waitsMs: number[];
+}
+
+/** Keys that are asked for at once. */
+const BATCH = 500;
+
 class Client {
   readonly #socket: Socket;
   readonly #name: string;
   readonly #owner: RedisClients;
   written = 0;
-  #expects: ((line: string) => void) | undefined;
+  #checked = 0;
+  #expects: ((reply: Reply) => void) | undefined;
   #text = '';
 
   constructor(socket: Socket, name: string, owner: RedisClients) {
@@ -33,19 +48,16 @@ class Client {
 
   #take(chunk: string): void {
     this.#text += chunk;
-    for (;;) {
-      const end = this.#text.indexOf('\r\n');
-      if (end < 0) return;
-      const line = this.#text.slice(0, end);
-      this.#text = this.#text.slice(end + 2);
+    for (let next = parseReply(this.#text); next; next = parseReply(this.#text)) {
+      this.#text = this.#text.slice(next.end);
       const expects = this.#expects;
       this.#expects = undefined;
-      if (expects) expects(line);
-      else this.#owner.trouble(`${this.#name}: '${line}' without a question`);
+      if (expects) expects(next.reply);
+      else this.#owner.trouble(`${this.#name}: '${next.reply}' without a question`);
     }
   }
 
-  ask(line: string): Promise<string> {
+  ask(line: string): Promise<Reply> {
     return new Promise((resolve) => {
       this.#expects = resolve;
       this.#socket.write(`${line}\r\n`);
@@ -59,15 +71,21 @@ class Client {
     this.written++;
   }
 
-  /** How many of its writes are not there. */
-  async missing(): Promise<number> {
+  /** How many of its writes, from this one on, are not there as they were written. */
+  async missing(from = 0): Promise<number> {
     let missing = 0;
-    for (let first = 0; first < this.written; first += 500) {
-      const count = Math.min(500, this.written - first);
-      const keys = Array.from({ length: count }, (_, i) => `${this.#name}:${first + i}`).join(' ');
-      missing += count - Number((await this.ask(`EXISTS ${keys}`)).slice(1));
+    for (let first = from; first < this.written; first += BATCH) {
+      const numbers = Array.from({ length: Math.min(BATCH, this.written - first) }, (_, i) => first + i);
+      const values = await this.ask(`MGET ${numbers.map((n) => `${this.#name}:${n}`).join(' ')}`);
+      missing += numbers.filter((n, i) => (values as Reply[])[i] !== String(n)).length;
     }
+    this.#checked = this.written;
     return missing;
+  }
+
+  /** Of those that it has not asked for since. */
+  recentMissing(): Promise<number> {
+    return this.missing(this.#checked);
   }
 
   leave(): void {
@@ -76,17 +94,38 @@ class Client {
   }
 }
 
+interface Answer {
+  client: number;
+  askedUs: number;
+  answeredUs: number;
+}
+
+/** All are to ask for what they wrote. */
+interface Check {
+  wait: number;
+  missing: number;
+  done: () => void;
+}
+
 export class RedisClients {
   readonly #clients: Client[] = [];
-  readonly #troubles: string[] = [];
+  readonly troubles: string[] = [];
+  readonly #thinkMs: () => number;
   #loops: Promise<unknown>[] = [];
   #stopping = false;
-  #answeredAt = 0;
-  #servicePauseMs = 0;
-  #longestWaitMs = 0;
+  #check: Check | undefined;
+  #answers: Answer[] | undefined;
+  #answeredUs = 0;
+  #servicePauseUs = 0;
+  #longestWaitUs = 0;
 
-  static async connect(host: string, count: number): Promise<RedisClients> {
-    const clients = new RedisClients();
+  private constructor(thinkMs: () => number) {
+    this.#thinkMs = thinkMs;
+  }
+
+  /** `thinkMs`: how long a client waits with its next write. */
+  static async connect(host: string, count: number, thinkMs = () => 0): Promise<RedisClients> {
+    const clients = new RedisClients(thinkMs);
     for (let i = 0; i < count; i++) {
       const socket = connect(6379, host);
       await once(socket, 'connect');
@@ -96,23 +135,68 @@ export class RedisClients {
   }
 
   trouble(what: string): void {
-    this.#troubles.push(what);
+    this.troubles.push(what);
   }
 
   /** All of them write, each its next key when the last one was acknowledged. */
   start(): void {
-    this.#answeredAt = performance.now();
-    const loop = async (client: Client) => {
-      while (!this.#stopping) {
-        const asked = performance.now();
-        await client.write();
-        const now = performance.now();
-        this.#longestWaitMs = Math.max(this.#longestWaitMs, now - asked);
-        this.#servicePauseMs = Math.max(this.#servicePauseMs, now - this.#answeredAt);
-        this.#answeredAt = now;
+    this.#answeredUs = monotonicUs();
+    this.#loops = this.#clients.map((client, index) => this.#work(client, index));
+  }
+
+  async #work(client: Client, index: number): Promise<void> {
+    let check: Check | undefined;
+    while (!this.#stopping) {
+      const askedUs = monotonicUs();
+      await client.write();
+      this.#answered({ client: index, askedUs, answeredUs: monotonicUs() });
+      if (this.#check && this.#check !== check) {
+        check = this.#check;
+        check.missing += await client.recentMissing();
+        if (--check.wait === 0) check.done();
       }
-    };
-    this.#loops = this.#clients.map(loop);
+      const thinkMs = this.#thinkMs();
+      if (thinkMs > 0) await sleep(thinkMs);
+    }
+  }
+
+  #answered(answer: Answer): void {
+    const { askedUs, answeredUs } = answer;
+    this.#longestWaitUs = Math.max(this.#longestWaitUs, answeredUs - askedUs);
+    this.#servicePauseUs = Math.max(this.#servicePauseUs, answeredUs - this.#answeredUs);
+    this.#answeredUs = answeredUs;
+    this.#answers?.push(answer);
+  }
+
+  /** From here on every answer is remembered, until {@link pause}. */
+  watch(): void {
+    this.#answers = [];
+  }
+
+  /** Both by CLOCK_MONOTONIC. Resolves when the survivor has answered everybody. */
+  async pause(failedUs: number, survivorUs: number): Promise<PauseReport> {
+    const answers = this.#answers ?? [];
+    const served = () =>
+      new Set(answers.filter(({ askedUs }) => askedUs > survivorUs).map(({ client }) => client)).size;
+    while (served() < this.#clients.length) await sleep(20);
+    this.#answers = undefined;
+    const waitsUs = this.#clients.map(() => 0);
+    let firstUs = Number.POSITIVE_INFINITY;
+    for (const { client, askedUs, answeredUs } of answers) {
+      if (answeredUs >= survivorUs) firstUs = Math.min(firstUs, answeredUs);
+      if (answeredUs >= failedUs) waitsUs[client] = Math.max(waitsUs[client] as number, answeredUs - askedUs);
+    }
+    return { servicePauseMs: (firstUs - failedUs) / 1000, waitsMs: waitsUs.map((us) => us / 1000) };
+  }
+
+  /** How many of the writes since the last time are missing; asked for between writes, by who wrote them. */
+  async recentMissing(): Promise<number> {
+    const check: Check = { wait: this.#clients.length, missing: 0, done: () => {} };
+    await new Promise<void>((done) => {
+      check.done = done;
+      this.#check = check;
+    });
+    return check.missing;
   }
 
   get acknowledged(): number {
@@ -125,14 +209,14 @@ export class RedisClients {
     await Promise.all(this.#loops);
     let missing = 0;
     for (const client of this.#clients) missing += await client.missing();
-    const { acknowledged } = this;
+    const { acknowledged, troubles } = this;
     for (const client of this.#clients) client.leave();
     return {
       acknowledged,
       missing,
-      troubles: this.#troubles,
-      servicePauseMs: this.#servicePauseMs,
-      longestWaitMs: this.#longestWaitMs,
+      troubles,
+      servicePauseMs: this.#servicePauseUs / 1000,
+      longestWaitMs: this.#longestWaitUs / 1000,
     };
   }
 }
