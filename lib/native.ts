@@ -90,6 +90,7 @@ export interface NativeConfig {
     arbiter: string;
     heartbeatMs: number;
     silenceMs: number;
+    cutMs: number;
     connectMs: number;
     lagBytesMax: number;
     outputBytesMax: number;

@@ -25,6 +25,11 @@ export interface PairOptions extends SecurityOptions {
   heartbeatMs?: number;
   /** A side that is silent this long is taken for dead. Default 1,000 ms. */
   silenceMs?: number;
+  /**
+   * With a link over TCP: a side whose host acknowledges nothing for this long is taken for cut off. A process that
+   * merely stands still is not. Default 200 ms.
+   */
+  cutMs?: number;
   /** How long to try to reach the other side. Default 10,000 ms. */
   connectMs?: number;
   /** Log bytes the shadow may lag before the primary is slowed. Default 16 MiB. */
@@ -44,13 +49,23 @@ export type PairStatus = NativePairStatus;
 type PairConfig = NonNullable<NativeConfig['pair']>;
 
 function pairConfig(options: PairOptions & { net?: unknown }, pairId: string): PairConfig {
-  const { link, console, arbiter, heartbeatMs = 50, silenceMs = 1000, connectMs = 10_000 } = options;
+  const {
+    link,
+    console,
+    arbiter,
+    heartbeatMs = 50,
+    silenceMs = 1000,
+    cutMs = 200,
+    connectMs = 10_000,
+  } = options;
   parseAddress(link);
   parseAddress(console);
   if (options.relink !== undefined) parseAddress(options.relink);
   if (heartbeatMs < 1 || silenceMs < 4 * heartbeatMs) {
     throw invalid(`silenceMs (${silenceMs}) must be at least four heartbeats of ${heartbeatMs} ms`);
   }
+  if (cutMs < heartbeatMs)
+    throw invalid(`cutMs (${cutMs}) must be at least a heartbeat of ${heartbeatMs} ms`);
   return {
     pairId,
     linkAddress: link,
@@ -59,6 +74,7 @@ function pairConfig(options: PairOptions & { net?: unknown }, pairId: string): P
     arbiter: arbiter.native,
     heartbeatMs,
     silenceMs,
+    cutMs,
     connectMs,
     lagBytesMax: options.lagBytesMax ?? 16 << 20,
     outputBytesMax: options.outputBytesMax ?? 1 << 20,

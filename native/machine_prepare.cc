@@ -1,5 +1,6 @@
 // Where a machine's image and options come from: its caller, a recording, or the primary.
 #include <algorithm>
+#include <chrono>
 
 #include "log/frame_format.h"
 #include "machine.h"
@@ -8,6 +9,9 @@
 namespace lockstep {
 
 namespace {
+
+using HostClock = std::chrono::steady_clock;
+constexpr std::chrono::seconds kListenAgain{1};
 
 // A recording read from a file.
 class LogSource : public RecordSource {
@@ -128,8 +132,16 @@ void Machine::prepare_shadow() {
   config_.pair.send_frames = [this](std::span<const uint8_t> stream) {
     return lockstep::send_frames(cable_, stream);
   };
-  config_.pair.hear_frames = [this] {
-    if (Nic* nic = cable_) heard_.hear(*nic);
+  config_.pair.hear_frames = [this, listened = HostClock::time_point{}]() mutable {
+    Nic* nic = cable_;
+    if (!nic) return;
+    const auto& machine = options_.net->mac;
+    const auto now = HostClock::now();
+    // What the machine says to others of this host is not heard here, but a bridge learns from it all the
+    // same.
+    if (!heard_.hear(*nic, machine) && now - listened < kListenAgain) return;
+    listened = now;
+    nic->listen_for(machine);
   };
   config_.pair.frame_logged = [this](std::span<const uint8_t> frame) { heard_.logged(frame); };
   config_.pair.announce = [this] {

@@ -23,6 +23,8 @@ test('killed, cut off, and both, again and again: nothing is lost, and the machi
   try {
     for (const [kind, victim] of UNPLUGS) {
       const report = await chain.unplug({ kind, victim, beforeMs: random.between(0, 500) });
+      // Long before it is silent: its host does not even acknowledge.
+      if (kind === 'cut') t.regex(report.suspicion, /host has acknowledged nothing for 200 ms/);
       t.log(
         `${victim}, ${kind}: nobody answered for ${report.servicePauseMs.toFixed(0)} ms, longest wait ${Math.max(...report.waitsMs).toFixed(0)} ms, protected again after ${report.joinMs.toFixed(0)} ms`,
       );

@@ -49,6 +49,7 @@ export interface PairFlags extends SecurityFlags {
   etcdCert?: string;
   etcdKey?: string;
   silence?: number;
+  cut?: number;
   heartbeat?: number;
   lag?: number;
   unread?: 'forget' | 'stop';
@@ -196,6 +197,11 @@ export function addPairOptions(command: Command): Command {
     .option('--etcd-cert <file>', 'the certificate to show to etcd')
     .option('--etcd-key <file>', 'its key')
     .option('--silence <ms>', 'take a side for dead that is silent this long (default: 1000)', whole)
+    .option(
+      '--cut <ms>',
+      'take a side for cut off whose host acknowledges nothing at a tcp: link this long (default: 200)',
+      whole,
+    )
     .option('--heartbeat <ms>', 'how often a side says that it lives (default: 50)', whole)
     .option(
       '--lag <KiB>',

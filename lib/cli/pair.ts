@@ -56,17 +56,12 @@ function readText(path: string): string {
 }
 
 export function pairOptions(flags: PairFlags): PairOptions {
-  const { link, relink, console, silence, heartbeat, lag, unread } = flags;
-  const options = {
-    link,
-    relink,
-    console,
-    unread,
-    arbiter: Arbiter.parse(flags.arbiter, etcdOptions(flags)),
-  };
+  const { link, relink, console, silence, cut, heartbeat, lag, unread } = flags;
+  const arbiter = Arbiter.parse(flags.arbiter, etcdOptions(flags));
+  const options = { link, relink, console, unread, arbiter };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
   const security = securityOptions(flags, 'side');
-  return { ...options, ...security, silenceMs: silence, heartbeatMs: heartbeat, lagBytesMax };
+  return { ...options, ...security, silenceMs: silence, cutMs: cut, heartbeatMs: heartbeat, lagBytesMax };
 }
 
 /** For programs: every notice, and ten times a second the status, as a line of JSON on stderr. */

@@ -21,6 +21,7 @@
 // step depends on how long anything takes, so a paused side may wake at any time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace lockstep {
@@ -96,7 +97,8 @@ class SilenceWatch {
     heard_us_ = looked_us_ = now_us;
     silence_us_ = silence_us;
   }
-  void heard(uint64_t now_us) { heard_us_ = now_us; }
+  void heard(uint64_t at_us) { heard_us_ = std::max(heard_us_, at_us); }
+  uint64_t due_us() const { return heard_us_ + silence_us_; }
   // Called whenever the loop comes round, having asked to be woken after `asked_us`. True: suspect the peer.
   // Waking much later than asked means that this process, or its host, stood still: what the peer sent
   // meanwhile may not have been read yet, so the limit starts again.

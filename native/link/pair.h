@@ -37,6 +37,7 @@ struct PairOptions {
   std::shared_ptr<Arbiter> arbiter;
   uint32_t heartbeat_ms = 50;
   uint32_t silence_ms = 1000;          // suspect a peer that is silent this long; link loss: at once
+  uint32_t cut_ms = 200;               // TCP: suspect a peer whose host acknowledges nothing this long
   uint64_t lag_bytes_max = 16u << 20;  // log bytes received but not yet executed by the shadow: slow down
   std::function<bool()> cancelled;     // shadow: asked while it connects; true gives up (null: never)
   size_t output_bytes_max = 1u << 20;  // uncommitted or unread output: the guest stands still

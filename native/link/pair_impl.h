@@ -88,6 +88,7 @@ class PairImpl final : public Pair {
 
   // ---- pair.cc
   bool is_over() const { return stopped_ || fence_.phase == FencePhase::kFenced; }
+  bool knows_peer() const { return joined_ || join_ != Join::kNone; }
   bool is_held() const;  // output waits for acknowledgements, or for the fence
   void forget_unread(size_t wanted);
   void commit_input();
@@ -101,6 +102,7 @@ class PairImpl final : public Pair {
   int poll_timeout_ms(uint64_t now) const;
   void read_link(Lock& lock, bool is_first);
   void timers();
+  void watch_peer(uint64_t now);
   void announce();
   void fence(FenceEvent event, const std::string& why = {});
   void lose_link(const std::string& why);
@@ -178,6 +180,8 @@ class PairImpl final : public Pair {
   bool joined_ = false;  // the header was sent: what follows are frames
   bool peer_ready_ = false;
   SilenceWatch silence_;
+  SilenceWatch path_;  // of the other host's kernel
+  uint64_t path_looked_us_ = 0;
   uint64_t asked_us_ = 0;  // how long the loop meant to sleep; loop thread only
   uint64_t heartbeat_at_us_ = 0, sent_at_us_ = 0;
   double round_trip_us_ = 0;

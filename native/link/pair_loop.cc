@@ -14,7 +14,8 @@ namespace lockstep {
 
 namespace {
 constexpr uint64_t kAnnounceGapUs = 10'000, kAnnounceGapUsMax = 4'000'000;
-}
+constexpr uint64_t kPathLookUs = 5'000;  // the kernel counts in milliseconds, and asking costs a system call
+}  // namespace
 
 void PairImpl::start() {
   // Signals belong to the process's own threads.
@@ -33,6 +34,7 @@ void PairImpl::run() {
   if (link_) {
     note(PairNotice::kConnected, "Connected to the primary at " + options_.link_address + ".");
     silence_.restart(now_us(), uint64_t{options_.silence_ms} * 1000);
+    path_.restart(now_us(), uint64_t{options_.cut_ms} * 1000);
     read_link(lock, /*is_first=*/true);  // frames may have come along with the header
   }
   while (!stopped_) {
@@ -53,6 +55,7 @@ void PairImpl::run() {
 int PairImpl::poll_timeout_ms(uint64_t now) const {
   uint64_t next = UINT64_MAX;
   if (link_) next = joined_ ? heartbeat_at_us_ : now + uint64_t{options_.heartbeat_ms} * 1000;
+  if (link_ && knows_peer()) next = std::min(next, path_.due_us());
   if (retry_at_us_ != 0) next = std::min(next, retry_at_us_);
   if (announce_at_us_ != 0) next = std::min(next, announce_at_us_);
   if (listen_at_us_ != 0) next = std::min(next, listen_at_us_);
@@ -134,11 +137,8 @@ void PairImpl::read_link(Lock& lock, bool is_first) {
 void PairImpl::timers() {
   uint64_t now = now_us();
   uint64_t heartbeat_us = uint64_t{options_.heartbeat_ms} * 1000;
-  if (link_ && silence_.silent(now, asked_us_)) {
-    fence(FenceEvent::kSilence,
-          "Nothing was heard from the other side for " + std::to_string(options_.silence_ms) + " ms.");
-  }
-  if (link_ && (joined_ || join_ != Join::kNone) && now >= heartbeat_at_us_) {
+  if (link_) watch_peer(now);
+  if (link_ && knows_peer() && now >= heartbeat_at_us_) {
     heartbeat_at_us_ = now + heartbeat_us;
     if (!role_live_ && options_.hear_frames) options_.hear_frames();
     if (role_live_) {
@@ -155,6 +155,26 @@ void PairImpl::timers() {
   }
   if (announce_at_us_ != 0 && now >= announce_at_us_) announce();
   if (listen_at_us_ != 0 && now >= listen_at_us_) listen_again();
+}
+
+// A process that stands still is silent; a host that was cut off, or is dead, does not even acknowledge. The
+// second is no matter of scheduling, and so is believed much sooner.
+void PairImpl::watch_peer(uint64_t now) {
+  if (knows_peer() && (now - path_looked_us_ >= kPathLookUs || now >= path_.due_us())) {
+    path_looked_us_ = now;
+    const uint64_t quiet_us = path_silence_us(link_->fd());
+    if (quiet_us == 0) path_.restart(now, uint64_t{options_.cut_ms} * 1000);
+    path_.heard(now - quiet_us);
+    if (path_.silent(now, asked_us_)) {
+      fence(FenceEvent::kSilence,
+            "The other side's host has acknowledged nothing for " + std::to_string(options_.cut_ms) + " ms.");
+      return;
+    }
+  }
+  if (silence_.silent(now, asked_us_)) {
+    fence(FenceEvent::kSilence,
+          "Nothing was heard from the other side for " + std::to_string(options_.silence_ms) + " ms.");
+  }
 }
 
 // At once, then at ever longer intervals.

@@ -51,7 +51,7 @@ void PairImpl::progress(uint64_t lsn, uint64_t accesses) {
 }
 
 const char* PairImpl::reason_to_refuse() const {
-  if (link_ && (joined_ || join_ != Join::kNone)) return "This pair has its shadow already.";
+  if (link_ && knows_peer()) return "This pair has its shadow already.";
   if (fence_.phase != FencePhase::kSolo && fence_.phase != FencePhase::kWon)
     return "This pair takes no shadow now.";
   if (started_ && memory_ == nullptr) return "The machine is just starting; try again.";
@@ -73,8 +73,7 @@ void PairImpl::accept_link() {
 }
 
 void PairImpl::greet_shadow(const Hello& hello) {
-  if (joined_ || join_ != Join::kNone)
-    throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow introduced itself twice.");
+  if (knows_peer()) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow introduced itself twice.");
   if (const char* why = reason_to_refuse()) {
     send_link(Refused{why});
     lose_link(why);
@@ -94,6 +93,7 @@ void PairImpl::greet_shadow(const Hello& hello) {
     joined_ = true;
   }
   heartbeat_at_us_ = 0;
+  path_.restart(now_us(), uint64_t{options_.cut_ms} * 1000);
   note(PairNotice::kConnected, started_ ? "A shadow joins the running machine." : "A shadow joined.");
 }
 
@@ -102,8 +102,7 @@ void PairImpl::handle_from_shadow(const LinkMessage& message) {
     greet_shadow(*hello);
     return;
   }
-  if (!joined_ && join_ == Join::kNone)
-    throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow did not introduce itself.");
+  if (!knows_peer()) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow did not introduce itself.");
   if (const auto* ack = std::get_if<Ack>(&message)) {
     acknowledged(*ack);
   } else if (std::get_if<Ready>(&message)) {

@@ -117,6 +117,17 @@ void no_delay(int fd) {
   (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
+}  // namespace
+
+uint64_t path_silence_us(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 || info.tcpi_unacked == 0) return 0;
+  return uint64_t{info.tcpi_last_ack_recv} * 1000;
+}
+
+namespace {
+
 // A TCP connect to a free ephemeral port of one's own host may meet itself.
 bool is_self_connected(int fd) {
   sockaddr_storage here{}, there{};

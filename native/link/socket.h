@@ -64,6 +64,10 @@ class Listener {
 std::unique_ptr<Stream> connect_stream(const std::string& address, int timeout_ms, int* error,
                                        const Security& security = {});
 
+// For how long the other host's kernel has said nothing although it owes an acknowledgement; 0 when it owes
+// none, and for what is not TCP. That the peer's process stands still does not show here.
+uint64_t path_silence_us(int fd);
+
 // One connection of a listening socket, ready for use; -1 when nobody is waiting.
 int accept_socket(int listening_fd);
 

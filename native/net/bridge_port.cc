@@ -13,17 +13,6 @@
 
 namespace lockstep {
 
-namespace {
-
-template <typename Message>
-void tell_kernel(const Message& message) {
-  Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-  if (socket) [[maybe_unused]]
-    const ssize_t sent = send(socket.get(), &message, sizeof message, 0);
-}
-
-}  // namespace
-
 void let_bridge_port_learn_nothing(int interface_index) {
   struct {
     nlmsghdr head;
@@ -39,10 +28,12 @@ void let_bridge_port_learn_nothing(int interface_index) {
       static_cast<uint16_t>(sizeof message.port + sizeof message.learning + sizeof message.learns),
       IFLA_PROTINFO | NLA_F_NESTED};
   message.learning = {static_cast<uint16_t>(sizeof message.learning + 1), IFLA_BRPORT_LEARNING};
-  tell_kernel(message);
+  Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (socket) [[maybe_unused]]
+    const ssize_t sent = send(socket.get(), &message, sizeof message, 0);
 }
 
-// An entry can only be removed by who knows its port. So it is first moved to this one.
+// An entry is removed by who names its port: so the bridge is asked first.
 void let_bridge_forget(int interface_index, const std::array<uint8_t, 6>& address) {
   struct {
     nlmsghdr head;
@@ -50,17 +41,25 @@ void let_bridge_forget(int interface_index, const std::array<uint8_t, 6>& addres
     rtattr kind;
     uint8_t address[8];
   } message{};
-  message.head = {sizeof message, RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, 0, 0};
+  message.head = {sizeof message, RTM_GETNEIGH, NLM_F_REQUEST, 0, 0};
   message.entry.ndm_family = AF_BRIDGE;
   message.entry.ndm_ifindex = interface_index;
-  message.entry.ndm_state = NUD_REACHABLE;
   message.entry.ndm_flags = NTF_MASTER;
   message.kind = {static_cast<uint16_t>(sizeof message.kind + address.size()), NDA_LLADDR};
   std::memcpy(message.address, address.data(), address.size());
-  tell_kernel(message);
+  struct {
+    nlmsghdr head;
+    ndmsg entry;
+    uint8_t rest[1024];
+  } answer{};
+  Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!socket || send(socket.get(), &message, sizeof message, 0) < 0) return;
+  const ssize_t got = recv(socket.get(), &answer, sizeof answer, MSG_DONTWAIT);  // given while it was sent
+  if (got < static_cast<ssize_t>(sizeof answer.head + sizeof answer.entry)) return;
+  if (answer.head.nlmsg_type != RTM_NEWNEIGH) return;
   message.head.nlmsg_type = RTM_DELNEIGH;
-  message.head.nlmsg_flags = NLM_F_REQUEST;
-  tell_kernel(message);
+  message.entry.ndm_ifindex = answer.entry.ndm_ifindex;
+  [[maybe_unused]] const ssize_t sent = send(socket.get(), &message, sizeof message, 0);
 }
 
 }  // namespace lockstep

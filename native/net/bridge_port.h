@@ -11,7 +11,8 @@ namespace lockstep {
 // that, nothing changes.
 void let_bridge_port_learn_nothing(int interface_index);
 
-// The bridge of this port forgets behind which of its ports the address is. Limits as above.
+// The bridge of this port forgets behind which of its ports the address is, and so sends what is meant for it
+// to all of them. Limits as above.
 void let_bridge_forget(int interface_index, const std::array<uint8_t, 6>& address);
 
 }  // namespace lockstep

@@ -6,6 +6,7 @@
 // network mirrors them.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <span>
 
@@ -16,8 +17,9 @@ namespace lockstep {
 
 class HeardFrames {
  public:
-  // Takes what has come in.
-  void hear(Nic& nic);
+  // Takes what has come in. True when some of that was said by the machine itself, whose address this is: a
+  // bridge on the way has now learned that it is elsewhere.
+  bool hear(Nic& nic, const std::array<uint8_t, 6>& machine);
   // The primary has this frame, and with it all that were heard before: its card heard them in the same
   // order.
   void logged(std::span<const uint8_t> frame);

@@ -17,7 +17,7 @@ size_t send_frames(Nic* nic, std::span<const uint8_t> stream) {
 
 void announce(Nic* nic, const NetOptions& options) {
   if (!nic) return;
-  nic->be_found(options.mac);
+  nic->listen_for(options.mac);
   std::array<uint8_t, 60> frame{};
   const auto put = [&frame](size_t at, const void* from, size_t bytes) {
     std::memcpy(frame.data() + at, from, bytes);

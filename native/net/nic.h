@@ -30,8 +30,8 @@ class Nic {
   virtual size_t receive(std::span<uint8_t> into) = 0;
   // False when the host takes it not now: it is lost, as on a wire.
   virtual bool send(std::span<const uint8_t> frame) = 0;
-  // The machine with this address is behind this card now, wherever the network had it before.
-  virtual void be_found(const std::array<uint8_t, 6>& address) { (void)address; }
+  // What is sent to this address is to come here too, wherever the network has it.
+  virtual void listen_for(const std::array<uint8_t, 6>& address) { (void)address; }
   // What it is called outside: an interface or a path.
   virtual std::string name() const = 0;
 

@@ -35,7 +35,7 @@ class Tap : public Nic {
   }
   // A bridge of this host's alone has learned the machine behind the way to the other host, and would drop
   // what comes from there. It does not learn it behind this port instead: the next shadow could hear nothing.
-  void be_found(const std::array<uint8_t, 6>& address) override {
+  void listen_for(const std::array<uint8_t, 6>& address) override {
     if (flooded_) let_bridge_forget(static_cast<int>(if_nametoindex(name_.c_str())), address);
   }
 

@@ -191,21 +191,29 @@ TEST(both_sides_hear_what_is_sent_to_the_machine_and_the_bridge_keeps_its_addres
 }
 
 TEST(what_a_shadow_heard_is_kept_until_the_log_has_it) {
+  constexpr std::array<uint8_t, 6> kMachine = {0x52, 1, 2, 3, 4, 5};
   FakeNic nic;
   HeardFrames heard;
   const auto frame = [](uint8_t n) { return Bytes(60, n); };
   nic.waiting = {frame(1), frame(2), frame(3), frame(4), frame(3)};
-  heard.hear(nic);
+  CHECK(!heard.hear(nic, kMachine));
   heard.logged(frame(9));  // that one was not heard here
   heard.logged(frame(2));  // and so the first was lost on the primary's way
   heard.logged(frame(3));
   CHECK(heard.take() == (std::deque<Bytes>{frame(4), frame(3)}));
   CHECK(heard.take().empty());
 
+  // What the machine itself says is nothing to tell it, but shows that a bridge learned where it is.
+  Bytes own(60, 0xff);
+  std::copy(kMachine.begin(), kMachine.end(), own.begin() + 6);
+  nic.waiting = {own, frame(5)};
+  CHECK(heard.hear(nic, kMachine));
+  CHECK(heard.take() == (std::deque<Bytes>{frame(5)}));
+
   // However long nothing is logged: the last ones, within bounds.
   for (int i = 0; i < 10'000; i++) {
     nic.waiting.push_back(Bytes(1500, static_cast<uint8_t>(i)));
-    heard.hear(nic);
+    heard.hear(nic, kMachine);
   }
   const std::deque<Bytes> kept = heard.take();
   CHECK(kept.size() * 1500 <= (4u << 20) && kept.size() * 1500 > (3u << 20));

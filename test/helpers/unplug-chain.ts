@@ -36,6 +36,8 @@ export interface Unplug {
 export interface UnplugReport extends PauseReport {
   /** From the failure to when the survivor suspected it, won, had caught up, and its first output left. */
   partsMs: Partial<Record<'suspected' | 'claim-won' | 'live' | 'first-output', number>>;
+  /** Why the survivor suspected the other side. */
+  suspicion: string;
   /** From the start of the next shadow's process to when it stood by, and how long the guest stood still for it. */
   joinMs: number;
   guestPauseMs: number;
@@ -208,6 +210,7 @@ export class UnplugChain {
     return {
       ...pause,
       partsMs,
+      suspicion: survivor.nth('suspected', next.suspected)?.detail ?? '',
       joinMs: ((armed.timeUs as number) - begunUs) / 1000,
       guestPauseMs: Number(/stood still for (\d+) ms/.exec(state.detail ?? '')?.[1]),
     };
