@@ -12,11 +12,12 @@ import { cpu } from './cases/cpu.js';
 import { digestCost } from './cases/digest-cost.js';
 import { exitBound } from './cases/exit-bound.js';
 import { exitCost } from './cases/exit-cost.js';
-import { failover } from './cases/failover.js';
+import { failoverConsole } from './cases/failover-console.js';
+import { failoverTime } from './cases/failover-time.js';
 import { idle } from './cases/idle.js';
-import { latency } from './cases/latency.js';
 import { logVolume } from './cases/log-volume.js';
 import { micro } from './cases/micro.js';
+import { outputLatency } from './cases/output-latency.js';
 import { qemu } from './cases/qemu.js';
 import { redis } from './cases/redis.js';
 import { reprotect } from './cases/reprotect.js';
@@ -33,9 +34,10 @@ const CASES: Case[] = [
   logVolume,
   idle,
   boot,
-  failover,
+  failoverConsole,
+  failoverTime,
   reprotect,
-  latency,
+  outputLatency,
   redis,
   exitCost,
   digestCost,
@@ -70,7 +72,7 @@ function parse(argv: string[]): Options {
     .option('--only <names>', `of ${CASES.map(({ name }) => name).join(',')}`, some)
     .option('--pairs <n>', 'rounds of runs in turn', whole, 5)
     .option('--quick', 'everything once, in about two minutes: for trying the suite, not for numbers')
-    .addHelpText('after', `\n${CASES.map(({ name, about }) => `  ${name.padEnd(9)} ${about}`).join('\n')}`)
+    .addHelpText('after', `\n${CASES.map(({ name, about }) => `  ${name.padEnd(16)} ${about}`).join('\n')}`)
     .parse(argv)
     .opts<Options>();
 }

@@ -8,6 +8,7 @@ import { ConsoleClient } from '../../lib/index.js';
 import type { Case } from '../lib/case.js';
 import { summarise, within } from '../lib/measure.js';
 import { BUSYBOX } from '../lib/programs.js';
+import { vmwareReprotect } from '../lib/vmware-ft.js';
 
 const LIMIT_MS = 120_000;
 /** Fills most of memory with random numbers, as text and as numbers, then answers every line. */
@@ -94,6 +95,7 @@ export const reprotect: Case = {
         },
         { budget: "the guest's pause for it", what, ours: value((one) => one.pauseMs), limit: 200 },
       ],
+      notes: [vmwareReprotect],
     };
   },
 };

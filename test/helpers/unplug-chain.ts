@@ -7,6 +7,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ask } from '../../lib/cli/control-client.js';
 import { type CommandLine, Hosts } from '../../lib/cli/demo/hosts.js';
 import { monotonicUs } from '../../lib/events.js';
 import { makeKeys } from '../../lib/tls.js';
@@ -33,21 +35,33 @@ export interface Unplug {
   beforeMs: number;
 }
 
-export interface UnplugReport extends PauseReport {
+const PARTS = ['suspected', 'claim-won', 'live', 'first-output'] as const;
+type Part = (typeof PARTS)[number];
+
+export interface Pause extends PauseReport {
   /** From the failure to when the survivor suspected it, won, had caught up, and its first output left. */
-  partsMs: Partial<Record<'suspected' | 'claim-won' | 'live' | 'first-output', number>>;
+  partsMs: Partial<Record<Part, number>>;
   /** Why the survivor suspected the other side. */
   suspicion: string;
+}
+
+export interface Protection {
   /** From the start of the next shadow's process to when it stood by, and how long the guest stood still for it. */
   joinMs: number;
   guestPauseMs: number;
 }
+
+export type ChainReport = Pause & Protection;
 
 export interface ChainSettings {
   directory: string;
   seed: number;
   clients: number;
   thinkMsMax: number;
+  /** What decides; etcd if not given. */
+  arbiter?: 'etcd' | 'file';
+  /** The switch between the hosts floods what is sent to A or B: a shadow hears what is sent to its primary. */
+  heard?: boolean;
   /** More options of every side. */
   options?: string[];
 }
@@ -105,7 +119,7 @@ export class UnplugChain {
   readonly #hosts: Hosts;
   readonly #etcd: Etcd;
   /** All that ever were, and where. */
-  readonly #sides: { side: SideChild; host: string; log: string }[] = [];
+  readonly #sides: { side: SideChild; host: string; log: string; control: string }[] = [];
   #clients: Clients | undefined;
   #live: SideChild | undefined;
   #shadow: SideChild | undefined;
@@ -118,7 +132,8 @@ export class UnplugChain {
   }
 
   static async start(settings: ChainSettings): Promise<UnplugChain> {
-    const chain = new UnplugChain(settings, await Hosts.make(['A', 'B', 'C', 'D'], ['A', 'B']));
+    const hosts = await Hosts.make(['A', 'B', 'C', 'D'], ['A', 'B'], settings.heard ? ['A', 'B'] : []);
+    const chain = new UnplugChain(settings, hosts);
     try {
       await chain.#start();
       return chain;
@@ -146,9 +161,12 @@ export class UnplugChain {
     const number = this.#sides.length;
     const at = (file: string) => join(this.#settings.directory, file);
     const log = at(`${number}.log`);
+    const control = at(`${number}.control`);
+    const etcd = `etcd:${this.#hosts.host('D').address}:${ETCD_PORT}`;
+    const arbiter = this.#settings.arbiter === 'file' ? `file:${at('arbiter')}` : etcd;
     const options = [
       ...['--link', link(peer), '--relink', link(host), '--tls', at('keys')],
-      ...['--arbiter', `etcd:${this.#hosts.host('D').address}:${ETCD_PORT}`],
+      ...['--arbiter', arbiter, '--control', control],
       ...['--console', `unix:${at(`${number}.console`)}`, '--log', log, '--net', 'bridge:br0', '--json'],
       ...(this.#settings.options ?? []),
     ];
@@ -156,7 +174,7 @@ export class UnplugChain {
       ...this.#hosts.host(host).prefix,
       ...argv,
     ]);
-    this.#sides.push({ side, host, log });
+    this.#sides.push({ side, host, log, control });
     return side;
   }
 
@@ -168,49 +186,71 @@ export class UnplugChain {
   }
 
   /** Ends when the machine has a shadow again. Throws whatever is wrong. */
-  async unplug({ kind, victim, beforeMs }: Unplug): Promise<UnplugReport> {
-    const clients = this.#clients as Clients;
+  async unplug({ kind, victim, beforeMs }: Unplug): Promise<ChainReport> {
     const [lost, survivor] = (
       victim === 'primary' ? [this.#live, this.#shadow] : [this.#shadow, this.#live]
     ) as [SideChild, SideChild];
     const { host } = this.#place(lost);
-    const before = (name: string) => survivor.count(name);
-    const next = { suspected: 0, 'claim-won': 0, live: 0, 'first-output': 0 };
-    const parts = Object.keys(next) as (keyof typeof next)[];
-    for (const name of parts) next[name] = before(name) + 1;
-    const states = before('state-sent');
-    await new Promise((go) => setTimeout(go, beforeMs));
-    await clients.ask({ do: 'watch' });
+    const pause = await this.#pass(survivor, beforeMs, () => {
+      if (kind !== 'kill') this.#hosts.unplug(host);
+      if (kind !== 'cut') lost.signal('SIGKILL');
+    });
+    if (kind !== 'kill') this.#hosts.plug(host);
+    await this.#ended(lost, kind === 'cut' ? 'status 125' : 'SIGKILL');
+    if (kind === 'cut' && !lost.has('claim-lost')) throw new Error(`it was not fenced\n${this.story()}`);
+    return { ...pause, ...(await this.#protect(survivor, host)) };
+  }
 
+  /** The same for a planned switch. */
+  async handOver(beforeMs: number): Promise<ChainReport> {
+    const [before, after] = [this.#live as SideChild, this.#shadow as SideChild];
+    const { host, control } = this.#place(before);
+    const pause = await this.#pass(after, beforeMs, async () => {
+      const reply = await ask(control, { op: 'hand-over' });
+      if (!reply.ok) throw new Error(reply.message);
+    });
+    await this.#ended(before, 'status 0');
+    return { ...pause, ...(await this.#protect(after, host)) };
+  }
+
+  /** `act` has the next generation begin, with `survivor` as its live side. */
+  async #pass(survivor: SideChild, beforeMs: number, act: () => unknown): Promise<Pause> {
+    const clients = this.#clients as Clients;
+    const wanted = Object.fromEntries(PARTS.map((name) => [name, survivor.count(name) + 1])) as Record<
+      Part,
+      number
+    >;
+    await sleep(beforeMs);
+    await clients.ask({ do: 'watch' });
     const failedUs = monotonicUs();
-    if (kind !== 'kill') this.#hosts.unplug(host);
-    if (kind !== 'cut') lost.signal('SIGKILL');
-    const first = await this.#notice(survivor, 'first-output', next['first-output']);
+    await act();
+    const first = await this.#notice(survivor, 'first-output', wanted['first-output']);
     this.#generation++;
-    const partsMs: UnplugReport['partsMs'] = {};
-    for (const name of parts) {
-      const said = survivor.nth(name, next[name]);
+    this.#live = survivor;
+    const partsMs: Pause['partsMs'] = {};
+    for (const name of PARTS) {
+      const said = survivor.nth(name, wanted[name]);
       if (said) partsMs[name] = ((said.timeUs as number) - failedUs) / 1000;
     }
     const survivorUs = first.timeUs as number;
     const pause = await clients.ask<PauseReport>({ do: 'pause', failedUs, survivorUs });
+    return { ...pause, partsMs, suspicion: survivor.nth('suspected', wanted.suspected)?.detail ?? '' };
+  }
 
-    if (kind !== 'kill') this.#hosts.plug(host);
-    const ended = await inTime(`the end of the ${victim} that was lost`, lost.end());
-    const wanted = kind === 'cut' ? 'status 125' : 'SIGKILL';
-    if (ended !== wanted) throw new Error(`the lost ${victim} ended with ${ended}\n${this.story()}`);
-    if (kind === 'cut' && !lost.has('claim-lost')) throw new Error(`it was not fenced\n${this.story()}`);
+  async #ended(side: SideChild, wanted: string): Promise<void> {
+    const how = await inTime(`the end of the ${side.name} that is no more`, side.end());
+    if (how !== wanted) throw new Error(`the ${side.name} ended with ${how}\n${this.story()}`);
+  }
 
-    this.#live = survivor;
+  /** A new shadow on this host, and all as it should be. */
+  async #protect(survivor: SideChild, host: string): Promise<Protection> {
+    const states = survivor.count('state-sent');
     const begunUs = monotonicUs();
     this.#shadow = this.#spawn('shadow', host, this.#place(survivor).host);
     const armed = await this.#notice(this.#shadow, 'armed');
     const state = await this.#notice(survivor, 'state-sent', states + 1);
     await this.#judge();
     return {
-      ...pause,
-      partsMs,
-      suspicion: survivor.nth('suspected', next.suspected)?.detail ?? '',
       joinMs: ((armed.timeUs as number) - begunUs) / 1000,
       guestPauseMs: Number(/stood still for (\d+) ms/.exec(state.detail ?? '')?.[1]),
     };
@@ -248,7 +288,7 @@ export class UnplugChain {
     return { report, log: this.#place(live).log };
   }
 
-  #place(side: SideChild): { host: string; log: string } {
+  #place(side: SideChild): { host: string; log: string; control: string } {
     const found = this.#sides.find((one) => one.side === side);
     if (!found) throw new Error('a side of no host');
     return found;

@@ -81,12 +81,12 @@ export class Hosts {
 
   /**
    * The names become those of the switch's ports. Hosts in `bridged` have a bridge `br0` to which machines can be
-   * joined, and which has the host's address.
+   * joined, and which has the host's address. What is sent to one in `heard` comes to all.
    */
-  static async make(names: string[], bridged: string[]): Promise<Hosts> {
+  static async make(names: string[], bridged: string[], heard: string[] = []): Promise<Hosts> {
     const hosts = new Hosts();
     try {
-      await hosts.#make(names, bridged);
+      await hosts.#make(names, bridged, heard);
       return hosts;
     } catch (error) {
       await hosts.close();
@@ -94,7 +94,7 @@ export class Hosts {
     }
   }
 
-  async #make(names: string[], bridged: string[]): Promise<void> {
+  async #make(names: string[], bridged: string[], heard: string[]): Promise<void> {
     const join = await this.#namespace();
     join.ip(['link add name lan type bridge', 'link set dev lan up']);
     for (const [index, name] of names.entries()) {
@@ -104,6 +104,7 @@ export class Hosts {
         `link add name ${port} type veth peer name eth0 netns ${host.pid}`,
         `link set dev ${port} master lan`,
         `link set dev ${port} up`,
+        ...(heard.includes(name) ? [`link set dev ${port} type bridge_slave learning off`] : []),
       ]);
       const address = `${PREFIX}${index + 101}`;
       const bridge = ['link add name br0 type bridge', 'link set dev eth0 master br0', 'link set dev br0 up'];

@@ -3,10 +3,10 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { Random } from '../../helpers/random.js';
 import {
+  type ChainReport,
   KINDS,
   type Kind,
   UnplugChain,
-  type UnplugReport,
   VICTIMS,
   type Victim,
 } from '../../helpers/unplug-chain.js';
@@ -43,7 +43,7 @@ interface Tally {
 const fresh = (): Tally => ({ chains: 0, done: 0, acknowledged: 0, measured: {}, failures: [] });
 const called = (kind: Kind, victim: Victim) => `${victim}, ${kind}`;
 
-function remember(tally: Tally, what: string, report: UnplugReport): void {
+function remember(tally: Tally, what: string, report: ChainReport): void {
   tally.measured[what] ??= {
     servicePauseMs: [],
     waitsMs: [],
@@ -122,7 +122,7 @@ export async function run(context: SoakContext): Promise<SoakResult> {
     }),
   );
   const text = [
-    `${many(tally.done)} unplugs of ${tally.chains} machines under ${CLIENTS} clients: ${many(tally.acknowledged)} writes were acknowledged and read back after the last unplug, those of each unplug also right after it; no connection was reset, each generation had one winner, and each time a new shadow stood by before the next, or it counts below as failed: ${tally.failures.length}.`,
+    `${many(tally.done)} unplugs of ${tally.chains} machines under ${CLIENTS} clients: ${many(tally.acknowledged)} writes were acknowledged and read back after the last unplug, those of each unplug also right after it; no connection was reset, each generation had one winner, and each time a new shadow stood by before the next. Failures: ${tally.failures.length}.`,
     'Link over TCP with TLS, etcd as the arbiter; hosts are network namespaces, with one cable each for link, clients and etcd, at a switch that learns: a shadow does not hear what is sent to its primary.',
     '',
     'ms, each p50 / p90 / p99 / most:',

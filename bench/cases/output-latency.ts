@@ -6,6 +6,7 @@ import type { Case } from '../lib/case.js';
 import { percentile, within } from '../lib/measure.js';
 import { startPair } from '../lib/pair.js';
 import { BUSYBOX } from '../lib/programs.js';
+import { vmwareLatency } from '../lib/vmware-ft.js';
 
 const LIMIT_MS = 10_000;
 /** 100 requests a second to each of the two. */
@@ -20,8 +21,8 @@ function ask(client: ConsoleClient): Promise<number> {
   });
 }
 
-export const latency: Case = {
-  name: 'latency',
+export const outputLatency: Case = {
+  name: 'output-latency',
   about: 'output latency that a shadow adds',
   minutes: 0.4,
   run: async ({ directory, progress, quick }) => {
@@ -38,7 +39,7 @@ export const latency: Case = {
         const warmUp = 50;
         const requests = warmUp + (seconds * 1000) / (2 * GAP_MS);
         for (let i = 0; i < requests; i++) {
-          if (i % 100 === 0) progress(`latency: request ${i} of ${requests}`);
+          if (i % 100 === 0) progress(`output-latency: request ${i} of ${requests}`);
           for (const [name, pair] of [
             ['alone', alone],
             ['both', both],
@@ -56,7 +57,7 @@ export const latency: Case = {
           ours: { unit: 'us' as const, value: added(percent) },
           limit,
         });
-        return { rows: [row(50, 150), row(99, 2000)] };
+        return { rows: [row(50, 150), row(99, 2000)], notes: [vmwareLatency] };
       } finally {
         await both.end();
       }

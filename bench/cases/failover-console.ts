@@ -66,9 +66,9 @@ async function kill(directory: string, image: string, afterMs: number): Promise<
   }
 }
 
-export const failover: Case = {
-  name: 'failover',
-  about: 'kill -9 of the primary to the first new output',
+export const failoverConsole: Case = {
+  name: 'failover-console',
+  about: 'kill -9 of the primary to the first new output at a console',
   minutes: 1.1,
   run: async ({ directory, progress, quick, timer }) => {
     const timeUp = timer(1);
@@ -78,7 +78,7 @@ export const failover: Case = {
     const times = quick ? 6 : 30;
     const kills: Kill[] = [];
     for (let i = 0; i < times && !(i >= KILLS_MIN && timeUp()); i++) {
-      progress(`failover: kill ${i + 1} of ${times}`);
+      progress(`failover-console: kill ${i + 1} of ${times}`);
       // Spread over the beat of lines and heartbeats.
       kills.push(await kill(join(directory, `pair-${i}`), image, 100 + ((i * 37.3) % 150)));
     }
@@ -86,7 +86,7 @@ export const failover: Case = {
     const at = (percent: number) => percentile(all, percent);
     const what = `${kills.length} kills of a primary that answers 500 lines/s`;
     const row = (percent: string, value: number, limit?: number): Row => ({
-      budget: `kill to first output, ${percent}`,
+      budget: `console, kill to first output, ${percent}`,
       what,
       ours: { unit: 'ms', value },
       limit,
