@@ -1,7 +1,11 @@
-/** A machine whose memory is full loses its shadow's place: how long until a new one stands by, and what the guest feels. */
+/**
+ * A machine that uses 256 MiB, and goes on writing into them, gets a shadow: how long until it stands by, and what the guest
+ * and who asks it feel.
+ */
 import { once } from 'node:events';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SideProcess } from '../../lib/cli/demo/children.js';
 import { monotonicUs } from '../../lib/events.js';
 import { ConsoleClient } from '../../lib/index.js';
@@ -11,14 +15,41 @@ import { BUSYBOX } from '../lib/programs.js';
 import { vmwareReprotect } from '../lib/vmware-ft.js';
 
 const LIMIT_MS = 120_000;
-/** Fills most of memory with random numbers, as text and as numbers, then answers every line. */
-const PROGRAM =
-  'BEGIN { srand(1); for (i = 0; i < 1200000; i++) a[i] = rand() ""; print "full"; fflush() } { print; fflush() }';
+const MEMORY_MIB = 352;
+/** Fills some 256 MiB with random numbers, as text and as numbers, then answers every line, and writes to 20 places for each. */
+const PROGRAM = `
+  BEGIN { srand(1); for (i = 0; i < 2570000; i++) a[i] = rand() ""; print "full"; fflush() }
+  { for (i = 0; i < 20; i++) a[int(rand() * 2570000)] = rand() ""; print; fflush() }`;
+/** Between an answer and the next line. */
+const LINE_MS = 3;
 
 interface Join {
   totalMs: number;
   pauseMs: number;
+  /** The longest wait for an answer meanwhile. */
+  waitMs: number;
   pages: number;
+}
+
+/** Line after line; `stop` says how long the slowest answer took. */
+function askOn(client: ConsoleClient): { stop(): Promise<number> } {
+  let stopping = false;
+  const loop = async () => {
+    for (let slowestMs = 0; ; await sleep(LINE_MS)) {
+      if (stopping) return slowestMs;
+      const begun = performance.now();
+      client.stdin.write('a line\n');
+      await once(client.stdout, 'data');
+      slowestMs = Math.max(slowestMs, performance.now() - begun);
+    }
+  };
+  const done = loop();
+  return {
+    stop: () => {
+      stopping = true;
+      return within(LIMIT_MS, 'an answer', done, () => {});
+    },
+  };
 }
 
 async function joinOnce(directory: string): Promise<Join> {
@@ -33,7 +64,7 @@ async function joinOnce(directory: string): Promise<Join> {
       ...own('primary'),
       '--alone',
       '--memory',
-      '256',
+      `${MEMORY_MIB}`,
       '--',
       ...program,
     ]),
@@ -45,10 +76,11 @@ async function joinOnce(directory: string): Promise<Join> {
     client = await ConsoleClient.connect({ addresses: [`unix:${at('primary.console')}`] });
     client.ended.catch(() => {});
     await within(LIMIT_MS, 'filling memory', once(client.stdout, 'data'), () => {});
-    client.stdout.resume();
+    const asked = askOn(client);
     const beganUs = monotonicUs();
     sides.push(new SideProcess('shadow', [...shared, ...own('shadow')]));
     const armed = await within(LIMIT_MS, 'a join', primary.notice('armed'), () => {});
+    const waitMs = await asked.stop();
     const detail = (await primary.notice('state-sent')).detail ?? '';
     const [pages, pauseMs] = [/^(\d+) pages/, /stood still for (\d+) ms/].map((part) =>
       Number(part.exec(detail)?.[1]),
@@ -56,6 +88,7 @@ async function joinOnce(directory: string): Promise<Join> {
     return {
       totalMs: ((armed.timeUs ?? Number.NaN) - beganUs) / 1000,
       pauseMs: pauseMs as number,
+      waitMs,
       pages: pages as number,
     };
   } finally {
@@ -70,8 +103,8 @@ async function joinOnce(directory: string): Promise<Join> {
 
 export const reprotect: Case = {
   name: 'reprotect',
-  about: 'a new shadow joins a running machine of 256 MiB',
-  minutes: 1,
+  about: 'a new shadow joins a running machine that uses 256 MiB',
+  minutes: 2,
   run: async ({ directory, progress, quick, timer }) => {
     const timeUp = timer(1);
     const joins: Join[] = [];
@@ -80,7 +113,7 @@ export const reprotect: Case = {
       joins.push(await joinOnce(join(directory, `join-${i}`)));
     }
     const pages = summarise(joins.map((one) => one.pages)).median;
-    const what = `${joins.length} joins, ${Math.round((pages * 4) / 1024)} MiB sent`;
+    const what = `${joins.length} joins, ${Math.round((pages * 4) / 1024)} MiB sent, busybox awk writing meanwhile`;
     const value = (pick: (one: Join) => number) => ({
       unit: 'ms' as const,
       value: summarise(joins.map(pick)),
@@ -94,6 +127,7 @@ export const reprotect: Case = {
           limit: 10_000,
         },
         { budget: "the guest's pause for it", what, ours: value((one) => one.pauseMs), limit: 200 },
+        { budget: 'the slowest answer meanwhile', what, ours: value((one) => one.waitMs) },
       ],
       notes: [vmwareReprotect],
     };
