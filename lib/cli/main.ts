@@ -120,7 +120,11 @@ function buildProgram(finish: (status: number) => void): Command {
   addLogFileOptions(shadow, { required: false });
   shadow
     .addOption(networkOption('where the network card is joined to once this side is live:'))
-    .addOption(controlOption());
+    .addOption(controlOption())
+    .option(
+      '--once',
+      'end when out of the pair, where the live side went on: do not start over as its shadow',
+    );
   runs(addPairOptions(shadow), () => import('./shadow.js'));
 
   const takeover = command('takeover', 'have the shadow of a running pair go on in its place').requiredOption(

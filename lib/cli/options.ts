@@ -43,6 +43,7 @@ export interface SecurityFlags {
 export interface PairFlags extends SecurityFlags {
   link: string;
   relink?: string;
+  rejoin?: string;
   console: string;
   arbiter: string;
   etcdCa?: string;
@@ -190,6 +191,10 @@ export function addPairOptions(command: Command): Command {
     .option(
       '--relink <address>',
       'where a side that went live waits for its next shadow (default: a Unix --link)',
+    )
+    .option(
+      '--rejoin <address>',
+      'start over as a shadow of the live side there, once out of the pair (default: a shadow does, at --link)',
     )
     .requiredOption('--console <address>', 'where this side listens for console clients')
     .requiredOption('--arbiter <address>', 'reached by both sides: file:DIRECTORY or etcd:HOST:PORT,...')

@@ -1,12 +1,14 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Arbiter } from '../arbiter.js';
 import type { EtcdOptions } from '../arbiter-etcd.js';
 import { LockstepError } from '../errors.js';
-import type { PairEvents, PairNotice, PairNoticeName } from '../events.js';
+import { monotonicUs, type PairEvents, type PairNotice, type PairNoticeName } from '../events.js';
 import { invalid } from '../options.js';
 import type { PairOptions, PairSide } from '../pair-side.js';
 import { serveControl } from './control-server.js';
 import type { PairFlags } from './options.js';
+import type { Life, NextLife, Rejoin } from './rejoin.js';
 import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
 import { securityOptions } from './security.js';
 import { SideWatch } from './side-report.js';
@@ -64,20 +66,22 @@ export function pairOptions(flags: PairFlags): PairOptions {
   return { ...options, ...security, silenceMs: silence, cutMs: cut, heartbeatMs: heartbeat, lagBytesMax };
 }
 
+function printEvent(event: string, fields: object): void {
+  process.stderr.write(`${JSON.stringify({ event, ...fields })}\n`);
+}
+
 /** For programs: every notice, and ten times a second the status, as a line of JSON on stderr. */
 function printJson(side: PairSide): NodeJS.Timeout {
-  const print = (event: string, fields: object) =>
-    process.stderr.write(`${JSON.stringify({ event, ...fields })}\n`);
   for (const name of Object.keys(NOTICES) as PairNoticeName[]) {
-    side.on(name, ((notice: PairNotice) => print(name, notice)) as (
+    side.on(name, ((notice: PairNotice) => printEvent(name, notice)) as (
       ...args: PairEvents[typeof name]
     ) => void);
   }
-  side.on('warning', (warning) => print('warning', warning));
+  side.on('warning', (warning) => printEvent('warning', warning));
   return setInterval(() => {
     if (side.machine.state === 'closed') return;
     const { events, logFileBytes, lsn } = side.stats();
-    print('status', { events, lsn, logFileBytes, ...side.status() });
+    printEvent('status', { events, lsn, logFileBytes, ...side.status() });
   }, STATUS_MS);
 }
 
@@ -135,43 +139,91 @@ function whileShadow(side: PairSide): LockstepError | undefined {
   });
 }
 
-/** Runs one side to its end; the status to exit with. */
+/** Runs a side to its end, and then, where it may rejoin its pair, all its lives as a shadow; the status to exit with. */
 export async function runSide(
   side: PairSide,
   flags: PairFlags,
   startedAs: 'primary' | 'shadow',
+  rejoin?: Rejoin,
 ): Promise<number> {
-  const close = await serveOperator(side, flags, startedAs);
+  let life = await runLife(side, flags, startedAs);
+  for (;;) {
+    const next = rejoin?.after(life);
+    if (!rejoin || !next) {
+      if (life.error !== undefined && !life.asked) return reportError(life.error);
+      return life.status;
+    }
+    life = await liveAgain(rejoin, next, flags);
+  }
+}
+
+async function liveAgain(rejoin: Rejoin, next: NextLife, flags: PairFlags): Promise<Life> {
+  const { delayMs, link, detail } = next;
+  if (flags.json) printEvent('rejoining', { detail, delayMs, link, timeUs: monotonicUs() });
+  else say(flags, `starting over as a shadow: ${detail}`);
   try {
-    return await runToEnd(side, flags);
+    return await runLife(await rejoin.shadow(next), flags, 'shadow', delayMs);
+  } catch (error) {
+    return { status: 0, error, asked: false, connected: false, logged: false };
+  }
+}
+
+/** One life of a side, with an operator who is answered from its beginning on. */
+async function runLife(
+  side: PairSide,
+  flags: PairFlags,
+  startedAs: 'primary' | 'shadow',
+  delayMs = 0,
+): Promise<Life> {
+  const close = await serveOperator(side, flags, startedAs).catch(async (error: unknown) => {
+    await side.close();
+    throw error;
+  });
+  try {
+    return await runToEnd(side, flags, delayMs);
   } finally {
     await close();
   }
 }
 
-async function runToEnd(side: PairSide, flags: PairFlags): Promise<number> {
+async function runToEnd(side: PairSide, flags: PairFlags, delayMs: number): Promise<Life> {
   const ticker = flags.json ? printJson(side) : undefined;
   if (!flags.json) printText(side, flags);
-  let asked: number | undefined;
+  const life: Life = { status: 0, asked: false, connected: false, logged: false };
+  const stopped = new AbortController();
   const stop = (status: number) => () => {
-    asked = status;
+    life.asked = true;
+    life.status = status;
+    stopped.abort();
     void side.close();
   };
-  process.once('SIGINT', stop(130));
-  process.once('SIGTERM', stop(143));
+  const [interrupted, terminated] = [stop(130), stop(143)];
+  process.once('SIGINT', interrupted);
+  process.once('SIGTERM', terminated);
+  side.on('connected', () => {
+    life.connected = true;
+  });
+  side.on('armed', () => {
+    life.armedAt ??= performance.now();
+  });
   try {
+    await sleep(delayMs, undefined, { signal: stopped.signal });
     await side.start();
-    const ended = await side.ended;
-    if (!flags.json) sayEnd(flags, ended);
-    return asked ?? statusOfEnd(ended);
+    life.ended = await side.ended;
+    if (!flags.json) sayEnd(flags, life.ended);
+    if (!life.asked) life.status = statusOfEnd(life.ended);
   } catch (error) {
-    if (asked !== undefined) return asked;
-    if (!(error instanceof LockstepError)) throw error;
-    return reportError(error);
+    if (!life.asked && !(error instanceof LockstepError)) throw error;
+    life.error = error;
   } finally {
+    process.off('SIGINT', interrupted);
+    process.off('SIGTERM', terminated);
     clearInterval(ticker);
-    const line = flags.json || side.machine.state === 'closed' ? '' : closingLine(side.stats());
+    const stats = side.machine.state === 'closed' ? undefined : side.stats();
+    life.logged = (stats?.logFileBytes ?? 0) > 0;
+    const line = flags.json || !stats ? '' : closingLine(stats);
     await side.close();
     if (line) say(flags, line);
   }
+  return life;
 }

@@ -2,6 +2,7 @@ import { Primary } from '../primary.js';
 import { guestImage, logOptions, machineOptions } from './guest.js';
 import type { GuestFlags, LogFlags, PairFlags } from './options.js';
 import { pairOptions, runSide } from './pair.js';
+import { Rejoin } from './rejoin.js';
 
 /** `lockstep primary`. */
 export default async function primary(
@@ -13,5 +14,7 @@ export default async function primary(
   const options = { ...machineOptions(flags), tty: {} };
   const pair = { ...pairOptions(flags), alone: flags.alone };
   const side = await Primary.create(image, { ...options, ...logOptions(flags), ...pair });
-  return await runSide(side, flags, 'primary');
+  const { link, rejoin, relink = link } = flags;
+  const again = rejoin === undefined ? undefined : new Rejoin({ ...flags, relink }, [rejoin]);
+  return await runSide(side, flags, 'primary', again);
 }

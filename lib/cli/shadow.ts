@@ -2,9 +2,14 @@ import { Shadow } from '../shadow.js';
 import { logOptions } from './guest.js';
 import type { GuestFlags, LogFlags, PairFlags } from './options.js';
 import { pairOptions, runSide } from './pair.js';
+import { Rejoin } from './rejoin.js';
+
+type Flags = Pick<GuestFlags, 'net'> & LogFlags & PairFlags & { once?: boolean };
 
 /** `lockstep shadow`. */
-export default async function shadow(flags: Pick<GuestFlags, 'net'> & LogFlags & PairFlags): Promise<number> {
+export default async function shadow(flags: Flags): Promise<number> {
   const side = await Shadow.create({ ...logOptions(flags), ...pairOptions(flags), net: flags.net });
-  return await runSide(side, flags, 'shadow');
+  const { link, rejoin = link } = flags;
+  const again = flags.once ? undefined : new Rejoin(flags, [...new Set([rejoin, link])]);
+  return await runSide(side, flags, 'shadow', again);
 }

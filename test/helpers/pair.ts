@@ -29,6 +29,8 @@ export interface PairSettings {
   silenceMs?: number;
   heartbeatMs?: number;
   digestEvery?: number;
+  /** A side that is out of the pair starts over as a shadow; without this it ends. */
+  rejoins?: boolean;
   /** Sides made through the API, by a script that blocks its event loop when told to. */
   api?: boolean;
   /** What both sides ask; a directory of the pair's own when not given. */
@@ -160,6 +162,9 @@ export class PairUnderTest {
       ...['--arbiter', arbiter, '--console', `unix:${this.at(`${name}.console`)}`],
       ...['--log', this.log(name), '--silence', String(silenceMs), '--heartbeat', String(heartbeatMs)],
     ];
+    const relink = `unix:${this.at('relink')}`;
+    if (this.settings.rejoins) options.push('--relink', relink, '--rejoin', relink);
+    else if (name === 'shadow' && !api) options.push('--once');
     const script = api ? ['--import=tsx', apiSide] : [lockstep];
     return new SideChild(
       name,
