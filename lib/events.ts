@@ -77,6 +77,8 @@ export interface PairEvents {
   'peer-ended': [PairNotice];
   /** The shadow lags: the primary is being slowed. */
   slowed: [PairNotice];
+  /** The shadow lags too far, and the primary goes on without it. */
+  dropped: [PairNotice];
   /** A shadow that joined the running machine has got its state; `detail` says how long that took. */
   'state-sent': [PairNotice];
   /** The console has no client, and its oldest output is no longer kept. The log has it. */

@@ -93,6 +93,7 @@ export interface NativeConfig {
     cutMs: number;
     connectMs: number;
     lagBytesMax: number;
+    dropMs: number;
     outputBytesMax: number;
     forgetsUnread: boolean;
     /** PEM texts. */

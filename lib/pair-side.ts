@@ -32,8 +32,10 @@ export interface PairOptions extends SecurityOptions {
   cutMs?: number;
   /** How long to try to reach the other side. Default 10,000 ms. */
   connectMs?: number;
-  /** Log bytes the shadow may lag before the primary is slowed. Default 16 MiB. */
+  /** Log bytes the shadow may lag before the primary is slowed, as it is for half a second's lag. Default 16 MiB. */
   lagBytesMax?: number;
+  /** The shadow is given up when it is this far behind. Default 10,000 ms. */
+  dropMs?: number;
   /** Output held for the shadow or an absent reader before the guest stands still. Default 1 MiB. */
   outputBytesMax?: number;
   /**
@@ -77,6 +79,7 @@ function pairConfig(options: PairOptions & { net?: unknown }, pairId: string): P
     cutMs,
     connectMs,
     lagBytesMax: options.lagBytesMax ?? 16 << 20,
+    dropMs: options.dropMs ?? 10_000,
     outputBytesMax: options.outputBytesMax ?? 1 << 20,
     forgetsUnread: (options.unread ?? (options.net ? 'forget' : 'stop')) === 'forget',
     tls: options.tls,

@@ -51,6 +51,7 @@ PairOptions parse_pair(const Fields& fields, MachineConfig* config) {
   pair.cut_ms = fields.number("cutMs", pair.cut_ms);
   pair.lag_bytes_max = fields.number("lagBytesMax", pair.lag_bytes_max);
   pair.forgets_unread = fields.flag("forgetsUnread");
+  pair.drop_ms = fields.number("dropMs", pair.drop_ms);
   pair.output_bytes_max = fields.number("outputBytesMax", pair.output_bytes_max);
   config->connect_ms = fields.number("connectMs", config->connect_ms);
   return pair;

@@ -90,6 +90,7 @@ const char* name_of(PairNotice notice) {
     case PairNotice::kDiverged: return "diverged";
     case PairNotice::kPeerEnded: return "peer-ended";
     case PairNotice::kSlowed: return "slowed";
+    case PairNotice::kDropped: return "dropped";
     case PairNotice::kStateSent: return "state-sent";
     case PairNotice::kUnread: return "unread";
   }

@@ -54,6 +54,7 @@ export interface PairFlags extends SecurityFlags {
   heartbeat?: number;
   lag?: number;
   unread?: 'forget' | 'stop';
+  drop?: number;
   control?: string;
   metrics?: string;
   json?: boolean;
@@ -210,7 +211,7 @@ export function addPairOptions(command: Command): Command {
     .option('--heartbeat <ms>', 'how often a side says that it lives (default: 50)', whole)
     .option(
       '--lag <KiB>',
-      'slow the primary down when the shadow is this much log behind; the same on both sides (default: 16384)',
+      'slow the primary down when the shadow is this much log, or half a second, behind; the same on both sides (default: 16384)',
       whole,
     )
     .addOption(
@@ -219,6 +220,7 @@ export function addPairOptions(command: Command): Command {
         'what to do with 1 MiB of output and no console client: forget the oldest, or stop the guest (default: forget with --net)',
       ).choices(['forget', 'stop']),
     )
+    .option('--drop <ms>', 'go on without a shadow that is this far behind (default: 10000)', whole)
     .option('--metrics <address>', 'serve Prometheus at HOST:PORT, or at a port of the loopback')
     .option('--json', 'print notices as JSON lines on stderr');
 }

@@ -33,6 +33,7 @@ const NOTICES: Record<PairNoticeName, string> = {
   diverged: 'the shadow went another way; unprotected',
   'peer-ended': 'the other side ended on purpose',
   slowed: 'slowed down: the shadow lags',
+  dropped: 'the shadow lags too far: going on without it',
   'state-sent': 'the machine was sent to its new shadow',
   unread: 'nobody reads the console',
 };
@@ -58,12 +59,12 @@ function readText(path: string): string {
 }
 
 export function pairOptions(flags: PairFlags): PairOptions {
-  const { link, relink, console, silence, cut, heartbeat, lag, unread } = flags;
+  const { link, relink, console, silence, cut, heartbeat, lag, drop, unread } = flags;
   const arbiter = Arbiter.parse(flags.arbiter, etcdOptions(flags));
   const options = { link, relink, console, unread, arbiter };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
   const security = securityOptions(flags, 'side');
-  return { ...options, ...security, silenceMs: silence, cutMs: cut, heartbeatMs: heartbeat, lagBytesMax };
+  return { ...options, ...security, silenceMs: silence, cutMs: cut, heartbeatMs: heartbeat, lagBytesMax, dropMs: drop };
 }
 
 function printEvent(event: string, fields: object): void {

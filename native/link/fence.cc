@@ -22,7 +22,7 @@ FenceStep back_off(FenceState state, Phase phase, uint32_t actions) {
 FenceStep claim(FenceState state, uint32_t actions) {
   state.backoff_ms = 0;
   state.timer = false;
-  return go(state, Phase::kClaiming, actions | kCloseLink | kClaim);
+  return go(state, Phase::kClaiming, actions | kClaim);
 }
 
 }  // namespace
@@ -47,7 +47,8 @@ FenceStep fence_step(FenceState state, FenceEvent event) {
       if (event == Event::kEnded) return go(state, Phase::kEnded, 0);
       break;
     case Phase::kProtected:
-      if (lost) return claim(state, kHoldOutput);
+      if (lost) return claim(state, kHoldOutput | kCloseLink);
+      if (event == Event::kTooLate) return claim(state, kHoldOutput);
       if (event == Event::kHandOver) {
         state.backoff_ms = kHandOverMs;
         state.timer = true;
@@ -57,7 +58,7 @@ FenceStep fence_step(FenceState state, FenceEvent event) {
       break;
     case Phase::kHandingOver:
       // The shadow hangs up when it claims. That it is silent says no more.
-      if (event == Event::kTimer) return claim(state, 0);
+      if (event == Event::kTimer) return claim(state, kCloseLink);
       break;
     case Phase::kFollowing:
       if (event == Event::kArmedReceived) return go(state, Phase::kArmed, 0);
@@ -66,7 +67,7 @@ FenceStep fence_step(FenceState state, FenceEvent event) {
       if (event == Event::kEnded) return go(state, Phase::kEnded, 0);
       break;
     case Phase::kArmed:
-      if (lost || event == Event::kHandOverReceived) return claim(state, kStopAcknowledging);
+      if (lost || event == Event::kHandOverReceived) return claim(state, kStopAcknowledging | kCloseLink);
       if (event == Event::kDiverged) return go(state, Phase::kFenced, kStopAcknowledging | kGiveUp);
       if (event == Event::kEnded) return go(state, Phase::kEnded, 0);
       break;
@@ -76,9 +77,9 @@ FenceStep fence_step(FenceState state, FenceEvent event) {
       if (event == Event::kEnded) return go(state, Phase::kEnded, 0);
       if (event == Event::kClaimWon) {
         state.generation++;
-        return go(state, Phase::kWon, kReleaseAll);
+        return go(state, Phase::kWon, kCloseLink | kReleaseAll);
       }
-      if (event == Event::kClaimLost) return go(state, Phase::kFenced, kGiveUp);
+      if (event == Event::kClaimLost) return go(state, Phase::kFenced, kCloseLink | kGiveUp);
       if (event == Event::kClaimUnreachable && state.phase == Phase::kClaiming) {
         return back_off(state, Phase::kRetrying, 0);
       }

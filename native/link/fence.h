@@ -14,6 +14,11 @@
 // loses, or finds that its shadow never came to it and goes on. Who waits for whom decides nothing but who
 // wins.
 //
+//   a shadow too late:  kProtected --too late--> kClaiming, and the link is closed once that is won
+//
+// A primary that gives up a living shadow claims before it hangs up, so that the shadow does not suspect it,
+// and win with all that it has yet to catch up with.
+//
 // Why it is safe. Output leaves a protected primary only when the shadow has acknowledged the log up to it.
 // A shadow stops acknowledging for good before it claims; so whatever the primary releases later was
 // acknowledged earlier, and is in the shadow's history. A primary without its shadow releases nothing
@@ -53,6 +58,7 @@ enum class FenceEvent : uint8_t {
   kTimer,
   kDiverged,  // this side's replay cannot be trusted any more
   kEnded,
+  kTooLate,           // primary: the shadow is too far behind to wait for
   kHandOver,          // primary: somebody wants the shadow to go on
   kHandOverReceived,  // shadow: the primary said so, behind all that it sent
 };

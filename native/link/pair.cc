@@ -40,12 +40,11 @@ std::string random_id() {
   return id;
 }
 
-namespace {
-
-// Waits by the monotonic clock: stepping the host's time must not end a wait.
 std::chrono::steady_clock::time_point at_us(uint64_t us) {
   return std::chrono::steady_clock::time_point(std::chrono::microseconds(us));
 }
+
+namespace {
 
 int make_wake_fd() {
   int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -38,7 +38,8 @@ struct PairOptions {
   uint32_t heartbeat_ms = 50;
   uint32_t silence_ms = 1000;          // suspect a peer that is silent this long; link loss: at once
   uint32_t cut_ms = 200;               // TCP: suspect a peer whose host acknowledges nothing this long
-  uint64_t lag_bytes_max = 16u << 20;  // log bytes received but not yet executed by the shadow: slow down
+  uint64_t lag_bytes_max = 16u << 20;  // log bytes not yet executed by the shadow: slow down
+  uint32_t drop_ms = 10'000;           // a shadow that is this far behind: go on without it
   std::function<bool()> cancelled;     // shadow: asked while it connects; true gives up (null: never)
   size_t output_bytes_max = 1u << 20;  // uncommitted or unread output: the guest stands still
   // While the console has no client, its oldest output is forgotten instead: it can be had from the log.
@@ -74,6 +75,7 @@ enum class PairNotice : uint8_t {
   kDiverged,
   kPeerEnded,
   kSlowed,
+  kDropped,
   kStateSent,
   kUnread,
 };
@@ -124,7 +126,7 @@ class Pair : public RecordSource {
   virtual bool receive_state(const std::function<void(std::span<const uint8_t>)>& load, LogStart* start) = 0;
   virtual void loaded(uint64_t input_bytes, bool input_ended) = 0;
   // ---- vCPU thread, when live. A frame whose last event is `lsn`; sent from the calling thread when the
-  // socket takes it. Blocks while the shadow lags past the bound.
+  // socket takes it. Pauses while the shadow lags past the first bound (lag_watch.h).
   virtual void frame(std::span<const uint8_t> frame, uint64_t lsn) = 0;
   virtual void progress(uint64_t lsn, uint64_t accesses) = 0;
   // ---- vCPU thread, live or replaying. Output that the machine made after event `lsn`. Live: held until

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -21,6 +22,7 @@
 #include "link/connection.h"
 #include "link/console_server.h"
 #include "link/fence.h"
+#include "link/lag_watch.h"
 #include "link/link_message.h"
 #include "link/output_ledger.h"
 #include "link/pair.h"
@@ -31,6 +33,8 @@ namespace lockstep {
 constexpr uint64_t kJoinSilenceUs = 30'000'000;  // a joining shadow reads a header and loads an image
 
 uint64_t now_us();
+// Waits go by the monotonic clock: stepping the host's time must not end one.
+std::chrono::steady_clock::time_point at_us(uint64_t us);
 std::string random_id();
 
 class PairImpl final : public Pair {
@@ -120,6 +124,8 @@ class PairImpl final : public Pair {
   void acknowledged(const link_message::Ack& ack);
   void try_to_arm();
   void send_released();
+  void keep_pace(Lock& lock, size_t frame_bytes);
+  void watch_lag(uint64_t now);
 
   // ---- pair_join.cc
   void send_memory(Lock& lock);
@@ -138,7 +144,9 @@ class PairImpl final : public Pair {
   void send_ack();
   uint64_t executed_bytes();
   bool reading_is_paused() const { return loading_ || pieces_bytes_ > kPiecesBytesMax || replay_is_behind(); }
-  bool replay_is_behind() const { return queue_bytes_ > 2 * options_.lag_bytes_max + (1u << 20); }
+  bool replay_is_behind() const {
+    return queue_bytes_ > LagWatch::kDropFactor * options_.lag_bytes_max + (1u << 20);
+  }
 
   void send_link(const LinkMessage& message) {
     if (link_) link_->send(encode_link(message));
@@ -193,6 +201,8 @@ class PairImpl final : public Pair {
   uint64_t lsn_sent_ = 0, lsn_acked_ = 0, lsn_executed_ = 0;
   uint64_t mark_sent_ = 0, mark_acked_ = 0;
   uint64_t log_bytes_ = 0, executed_bytes_ = 0;
+  LagWatch lag_{options_.lag_bytes_max, uint64_t{options_.drop_ms} * 1000};
+  bool slowed_ = false;
   uint64_t free_mark_ = 0,
            free_lsn_ = 0;  // what left while nothing was held: a shadow needs it before it is armed
   std::array<uint64_t, kOutputChannels> released_sent_{};

@@ -111,6 +111,7 @@ void PairImpl::saved(const LogStart& start) {
   lsn_acked_ = lsn_executed_ = start.digest.lsn;
   mark_acked_ = mark_sent_;
   executed_bytes_ = log_bytes_;
+  lag_.restart(log_bytes_, now_us());
   joined_ = true;
   heartbeat_at_us_ = 0;
   const uint64_t now = now_us();

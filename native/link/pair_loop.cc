@@ -138,6 +138,7 @@ void PairImpl::timers() {
   uint64_t now = now_us();
   uint64_t heartbeat_us = uint64_t{options_.heartbeat_ms} * 1000;
   if (link_) watch_peer(now);
+  watch_lag(now);
   if (link_ && knows_peer() && now >= heartbeat_at_us_) {
     heartbeat_at_us_ = now + heartbeat_us;
     if (!role_live_ && options_.hear_frames) options_.hear_frames();
@@ -193,7 +194,8 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
   fence_ = after;
   bool watched =
       before == FencePhase::kProtected || before == FencePhase::kArmed || before == FencePhase::kFollowing;
-  if ((event == FenceEvent::kLinkLost || event == FenceEvent::kSilence) && watched) {
+  const bool lost = event == FenceEvent::kLinkLost || event == FenceEvent::kSilence;
+  if ((lost || event == FenceEvent::kTooLate) && watched) {
     note(PairNotice::kSuspected, why);
   }
   if (actions & kHoldOutput) ledger_.set_limit(mark_acked_);

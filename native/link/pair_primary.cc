@@ -21,23 +21,49 @@ void PairImpl::frame(std::span<const uint8_t> frame, uint64_t lsn) {
   started_ = true;
   // What the guest did from here on would be forgotten; if its shadow does not come to it, it goes on.
   changed_.wait(lock, [&] { return is_over() || fence_.phase != FencePhase::kHandingOver; });
-  auto may_go_on = [&] {
-    return is_over() || !joined_ || log_bytes_ - executed_bytes_ <= options_.lag_bytes_max;
-  };
-  if (!may_go_on()) {
-    note(PairNotice::kSlowed,
-         "The shadow is more than " + std::to_string(options_.lag_bytes_max) + " bytes of log behind.");
-    wake();
-    changed_.wait(lock, may_go_on);
-  }
+  keep_pace(lock, frame.size());
   // Marks go on without a link as well: what is made now must not pass for something acknowledged.
   log_bytes_ += frame.size();
   lsn_sent_ = lsn;
   mark_sent_++;
   if (!joined_ || is_over()) return;
+  lag_.sent(log_bytes_, now_us());
   bool was_empty = link_->unsent() == 0;
   link_->send(head, frame, "link-write");
   if (was_empty && link_->unsent() > 0) wake();
+}
+
+// The guest waits here, past its first bound, for a shadow that is behind.
+void PairImpl::keep_pace(Lock& lock, size_t frame_bytes) {
+  if (!joined_ || is_over()) return;
+  const uint64_t now = now_us();
+  const uint64_t pause_us = lag_.pause_us(frame_bytes, now);
+  if (pause_us == 0) {
+    slowed_ = false;
+    return;
+  }
+  if (!std::exchange(slowed_, true)) {
+    note(PairNotice::kSlowed, "The shadow is " + std::to_string(lag_.age_us(now) / 1000) + " ms and " +
+                                  std::to_string(lag_.bytes()) + " bytes of log behind.");
+    wake();
+  }
+  changed_.wait_until(lock, at_us(now + pause_us),
+                      [&] { return is_over() || !joined_ || !lag_.is_late(now_us()); });
+}
+
+// Past the second bound the pair goes on without its shadow, which may join again.
+void PairImpl::watch_lag(uint64_t now) {
+  const bool stands_by = fence_.phase == FencePhase::kProtected;
+  const bool waits = fence_.phase == FencePhase::kSolo || fence_.phase == FencePhase::kWon;
+  if (!role_live_ || !joined_ || !(stands_by || waits) || !lag_.is_lost(now)) return;
+  const std::string why = "The shadow is " + std::to_string(lag_.age_us(now) / 1000) + " ms and " +
+                          std::to_string(lag_.bytes()) + " bytes of log behind.";
+  note(PairNotice::kDropped, why);
+  if (stands_by) {
+    fence(FenceEvent::kTooLate, why);
+  } else {
+    lose_link(why);
+  }
 }
 
 void PairImpl::progress(uint64_t lsn, uint64_t accesses) {
@@ -91,6 +117,7 @@ void PairImpl::greet_shadow(const Hello& hello) {
     rounds_ = 0;
   } else {
     joined_ = true;
+    lag_.restart(log_bytes_, now_us());
   }
   heartbeat_at_us_ = 0;
   path_.restart(now_us(), uint64_t{options_.cut_ms} * 1000);
@@ -108,6 +135,7 @@ void PairImpl::handle_from_shadow(const LinkMessage& message) {
   } else if (std::get_if<Ready>(&message)) {
     if (!joined_) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow is ready without a state.");
     peer_ready_ = true;
+    lag_.forgive(now_us());
     silence_.restart(now_us(), uint64_t{options_.silence_ms} * 1000);
     try_to_arm();
   } else if (const auto* beat = std::get_if<Heartbeat>(&message)) {
@@ -131,6 +159,7 @@ void PairImpl::acknowledged(const Ack& ack) {
   mark_acked_ = std::max(mark_acked_, ack.mark);
   lsn_executed_ = std::max(lsn_executed_, ack.executed);
   executed_bytes_ = std::max(executed_bytes_, ack.executed_bytes);
+  lag_.executed(executed_bytes_, now_us());
   if (fence_.phase == FencePhase::kProtected || fence_.phase == FencePhase::kArming || holds_to_arm_) {
     fault_point("ack-received");
     ledger_.set_limit(mark_acked_);

@@ -125,6 +125,9 @@ class Walk {
     // Somebody wants the other side to go on, and this one makes no more events.
     if (phase == FencePhase::kProtected && side.live && troubles_.link)
       then([&](World& w) { w.step(s, FenceEvent::kHandOver); });
+    // It gives up a shadow that is there and hears it.
+    if (phase == FencePhase::kProtected && side.live && troubles_.link)
+      then([&](World& w) { w.step(s, FenceEvent::kTooLate); });
     // It ends on purpose, once all of its output has left. Who is alone has nobody to tell.
     const bool may_end = phase == FencePhase::kSolo || phase == FencePhase::kProtected;
     if (may_end && side.released == side.history.length && side.history.length == troubles_.events) {

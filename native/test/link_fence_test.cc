@@ -18,7 +18,8 @@ TEST(an_unreachable_arbiter_is_asked_again_ever_less_often) {
     CHECK(step.actions == kClaim);
   }
   step = fence_step(step.state, FenceEvent::kClaimWon);
-  CHECK(step.actions == kReleaseAll && step.state.phase == FencePhase::kWon && step.state.generation == 2);
+  CHECK(step.actions == (kCloseLink | kReleaseAll) && step.state.phase == FencePhase::kWon &&
+        step.state.generation == 2);
 }
 
 TEST(a_stall_of_our_own_is_not_the_silence_of_the_peer) {

@@ -354,6 +354,26 @@ TEST(a_slow_shadow_slows_the_primary_and_is_not_suspected) {
   CHECK(client.echoed() == text);
 }
 
+TEST(a_shadow_that_does_not_get_on_is_given_up) {
+  TestPair pair(false, [](PairOptions& o) {
+    o.drop_ms = 700;
+    o.heartbeat_ms = 20;
+  });
+  std::string text = typed_text(3'000'000);
+  TestClient client(pair.consoles(), text, 50);
+  pair.shadow.start(false);
+  pair.primary.start(true);
+  run_until(client, [&] { return client.have_bytes() > 500; });
+  CHECK(pair.primary.pair->status().is_protected);
+  pair.shadow.guest->execute_delay_us = 950'000;  // and its pair lives, and says so
+  run_until(client, [&] { return pair.primary.time_of(PairNotice::kDropped) != 0; });
+  CHECK(pair.primary.time_of(PairNotice::kSlowed) != 0);
+  run_until(client, [&] { return pair.primary.time_of(PairNotice::kAlone) != 0; });
+  const size_t before = client.have_bytes();
+  run_until(client, [&] { return client.have_bytes() > before + 500; });
+  run_until(client, [&] { return pair.shadow.time_of(PairNotice::kFenced) != 0; });
+}
+
 TEST(a_console_that_nobody_reads_stops_the_guest_and_a_new_client_frees_it) {
   TestPair pair(false, [](PairOptions& o) { o.output_bytes_max = 4000; });
   std::string text = typed_text(20'000);

@@ -7,7 +7,8 @@
 // tap: makes the interface, whose other end is the host's own stack; packet: takes over one that exists and
 // that its host leaves alone, such as a machine's TAP. A namespace is a path such as /proc/PID/ns/net.
 // Options take one value, or one for frames from the first interface and one for frames from the second.
-// Prints "ready", and when its standard input ends, what it did, as a line of JSON.
+// Prints "ready", and when its standard input ends, what it did, as a line of JSON. A line of input such as
+// "--kbit-s 0" changes an option from there on.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
@@ -146,14 +147,38 @@ struct Way {  // one direction
   }
 };
 
+// Whether there is such an option.
+bool set_option(Way (&ways)[2], const std::string& name, const std::string& value) {
+  static const std::map<std::string, double Way::*> settings = {
+      {"--loss", &Way::loss},         {"--duplicate", &Way::duplicate},   {"--reorder", &Way::reorder},
+      {"--delay-ms", &Way::delay_ms}, {"--reorder-ms", &Way::reorder_ms}, {"--kbit-s", &Way::kbit_s},
+      {"--queue-kb", &Way::queue_kb}};
+  auto found = settings.find(name);
+  if (found == settings.end()) return false;
+  size_t comma = value.find(',');
+  ways[0].*found->second = atof(value.c_str());
+  ways[1].*found->second = atof(value.c_str() + (comma == std::string::npos ? 0 : comma + 1));
+  return true;
+}
+
+// False at its end. A line comes in one piece.
+bool take_command(Way (&ways)[2]) {
+  char text[128];
+  const ssize_t length = read(0, text, sizeof text - 1);
+  if (length <= 0) return false;
+  text[length] = 0;
+  char name[64], value[64];
+  if (sscanf(text, "%63s %63s", name, value) == 2) {
+    set_option(ways, name, value);
+    for (Way& way : ways) way.line_free_at = 0;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   Way ways[2];
-  const std::map<std::string, double Way::*> settings = {
-      {"--loss", &Way::loss},         {"--duplicate", &Way::duplicate},   {"--reorder", &Way::reorder},
-      {"--delay-ms", &Way::delay_ms}, {"--reorder-ms", &Way::reorder_ms}, {"--kbit-s", &Way::kbit_s},
-      {"--queue-kb", &Way::queue_kb}};
   uint64_t seed = 1;
   int first = 1;
   for (; first + 1 < count && arguments[first][0] == '-'; first += 2) {
@@ -161,11 +186,7 @@ int main(int count, char** arguments) {
     errno = 0;
     if (name == "--seed") {
       seed = strtoull(value.c_str(), nullptr, 0);
-    } else if (auto found = settings.find(name); found != settings.end()) {
-      size_t comma = value.find(',');
-      ways[0].*found->second = atof(value.c_str());
-      ways[1].*found->second = atof(value.c_str() + (comma == std::string::npos ? 0 : comma + 1));
-    } else {
+    } else if (!set_option(ways, name, value)) {
       fail(name);
     }
   }
@@ -187,8 +208,7 @@ int main(int count, char** arguments) {
     if (ppoll(polled, 3, next == ~0ull ? nullptr : &wait, nullptr) < 0 && errno != EINTR) fail("poll");
     for (int i = 0; i < 2; i++)
       if (polled[i].revents) ways[i].take();
-    uint8_t ignored[64];
-    if (polled[2].revents && read(0, ignored, sizeof ignored) <= 0) break;
+    if (polled[2].revents && !take_command(ways)) break;
   }
   printf("[%s,%s]\n", ways[0].report().c_str(), ways[1].report().c_str());
 }

@@ -86,6 +86,11 @@ export class BadCable {
     return new BadCable(near, far, child);
   }
 
+  /** From now on, in both directions; 0: as fast as it goes. */
+  throttle(kbitS: number): void {
+    this.relay.stdin?.write(`--kbit-s ${kbitS}\n`);
+  }
+
   /** Takes it all away. @returns what went from near to far, and from far to near. */
   async cut(): Promise<[Carried, Carried]> {
     const lines = createInterface({ input: this.relay.stdout as NodeJS.ReadableStream });

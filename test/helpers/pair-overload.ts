@@ -1,12 +1,13 @@
-// What is too much for a pair for a while: a side that stands still. The pair stays correct meanwhile, and is
+// What is too much for a pair for a while: a side that stands still, a link that is too slow. The pair stays correct meanwhile, and is
 // protected again afterwards without anybody's help.
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { BadCable, NEAR } from './bad-cable.js';
 import { patience } from './pace.js';
 import { type PairUnderTest, run } from './pair.js';
 import type { Fault } from './pair-fault-list.js';
-import { must, open, type Scenario } from './pair-faults.js';
-import { FLOOD_LOAD, TALKS } from './pair-loads.js';
+import { closeAll, must, mustBeQuiet, open, type Scenario, type Seen } from './pair-faults.js';
+import { FLOOD_LOAD, type PairLoad, TALKS } from './pair-loads.js';
 import type { Random } from './random.js';
 
 /** Feeds pieces, one every few milliseconds, until `done` settles or there is no more. */
@@ -53,6 +54,82 @@ function standStill(side: 'primary' | 'shadow', ms: number): Scenario {
   };
 }
 
+/** Computes for so long that it is stopped again and again: its log is more than 10 Mbit/s, and waits for nobody. */
+const BUSY_LOAD: PairLoad = {
+  name: 'awk, computing',
+  argv: [
+    '/bin/busybox',
+    'awk',
+    '{ for (i = 0; i < 60000; i++) { a[i] = (a[i] * 31 + i * NR + length($1)) % 1000003; n += a[i] } print NR, n; fflush() }',
+  ],
+  answers: 1,
+  lines: 60,
+  longest: 300,
+};
+
+/** A pair on two hosts with a slow line between them; clients reach both sides all the same. */
+async function onSlowLine(
+  random: Random,
+  lines: number,
+  scenario: (pair: PairUnderTest, cable: BadCable) => Promise<Seen>,
+): Promise<Seen> {
+  const cable = await BadCable.lay('host', { seed: random.seed, delayMs: 20 });
+  try {
+    const { near, far } = cable;
+    const pair = await open({
+      load: { ...BUSY_LOAD, lines },
+      random,
+      rejoins: true,
+      link: `tcp:${NEAR}:7000`,
+      options: ['--insecure', '--lag', '1024'],
+      inside: { primary: (argv) => near.inside(argv), shadow: (argv) => far.inside(argv) },
+    });
+    return await scenario(pair, cable);
+  } finally {
+    await closeAll();
+    await cable.cut();
+  }
+}
+
+/** The pair goes at the line's pace, and as before when that is over. */
+const tenMegabits: Scenario = (random) =>
+  onSlowLine(random, 40, async (pair, cable) => {
+    await pair.feedPieces(random.between(1, 5));
+    cable.throttle(10_000);
+    let most = 0;
+    const watch = setInterval(() => {
+      const { lsnSent = 0, lsnExecuted = 0 } = pair.primary.status as {
+        lsnSent?: number;
+        lsnExecuted?: number;
+      };
+      most = Math.max(most, lsnSent - lsnExecuted);
+    }, 50);
+    await feedUntil(pair, random, sleep(patience(8000)));
+    clearInterval(watch);
+    must(pair.primary.has('slowed'), pair, 'the line was not too slow');
+    cable.throttle(0);
+    const verdict = await pair.judge();
+    mustBeQuiet(pair);
+    return { ...verdict, what: `10 Mbit/s, 20 ms; at most ${most} events behind`, struck: true };
+  });
+
+/** The line carries next to nothing: the primary goes on alone, and has its shadow again when that is over. */
+const nextToNothing: Scenario = (random) =>
+  onSlowLine(random, 150, async (pair, cable) => {
+    await pair.feedPieces(random.between(1, 5));
+    cable.throttle(100);
+    await feedUntil(pair, random, pair.primary.until('claim-won'));
+    await feedUntil(pair, random, sleep(random.between(100, 2000)));
+    cable.throttle(0);
+    await feedUntil(pair, random, pair.shadow.until('armed', 2));
+    await feedUntil(pair, random, sleep(random.between(1, 500)));
+    pair.primary.signal('SIGKILL');
+    await feedUntil(pair, random, pair.shadow.until('live'));
+    const verdict = await pair.judge();
+    const why = pair.primary.has('dropped') ? 'dropped' : 'silent';
+    return { ...verdict, what: `100 kbit/s: the shadow was ${why}, came back, and took over`, struck: true };
+  });
+
 export const OVERLOADS: readonly Fault[] = [
   {
     name: 'a shadow stopped for ten seconds is a shadow again by itself, and takes over',
@@ -63,5 +140,11 @@ export const OVERLOADS: readonly Fault[] = [
     name: 'a primary that was taken over from comes back as a shadow, and takes over',
     times: 20,
     scenario: standStill('primary', 3000),
+  },
+  { name: 'a link of 10 Mbit/s with 20 ms of delay slows the primary', times: 20, scenario: tenMegabits },
+  {
+    name: 'a link that carries next to nothing costs the primary its shadow, until it is better',
+    times: 20,
+    scenario: nextToNothing,
   },
 ];
