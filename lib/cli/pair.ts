@@ -64,7 +64,15 @@ export function pairOptions(flags: PairFlags): PairOptions {
   const options = { link, relink, console, unread, arbiter };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
   const security = securityOptions(flags, 'side');
-  return { ...options, ...security, silenceMs: silence, cutMs: cut, heartbeatMs: heartbeat, lagBytesMax, dropMs: drop };
+  return {
+    ...options,
+    ...security,
+    silenceMs: silence,
+    cutMs: cut,
+    heartbeatMs: heartbeat,
+    lagBytesMax,
+    dropMs: drop,
+  };
 }
 
 function printEvent(event: string, fields: object): void {

@@ -168,6 +168,7 @@ export class UnplugChain {
       ...['--link', link(peer), '--relink', link(host), '--tls', at('keys')],
       ...['--arbiter', arbiter, '--control', control],
       ...['--console', `unix:${at(`${number}.console`)}`, '--log', log, '--net', 'bridge:br0', '--json'],
+      ...(name === 'shadow' ? ['--once'] : []),
       ...(this.#settings.options ?? []),
     ];
     const side = new SideChild(name, [lockstep, name, ...options, ...more], {}, (argv) => [
