@@ -6,7 +6,15 @@ import { BadCable, NEAR } from './bad-cable.js';
 import { patience } from './pace.js';
 import { type PairUnderTest, run } from './pair.js';
 import type { Fault } from './pair-fault-list.js';
-import { closeAll, must, mustBeQuiet, open, type Scenario, type Seen } from './pair-faults.js';
+import {
+  blockEventLoop,
+  closeAll,
+  must,
+  mustBeQuiet,
+  open,
+  type Scenario,
+  type Seen,
+} from './pair-faults.js';
 import { FLOOD_LOAD, type PairLoad, TALKS } from './pair-loads.js';
 import type { Random } from './random.js';
 
@@ -150,5 +158,10 @@ export const OVERLOADS: readonly Fault[] = [
     name: 'a link that carries next to nothing parts the pair, which comes together by itself',
     times: 20,
     scenario: nextToNothing,
+  },
+  {
+    name: 'both event loops blocked for ten seconds under load: nothing happens',
+    times: 5,
+    scenario: blockEventLoop(['primary', 'shadow'], 10_000),
   },
 ];
