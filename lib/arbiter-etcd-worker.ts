@@ -1,11 +1,12 @@
 /**
  * The etcd client of an {@link Arbiter}, on a thread of its own: a claim must go through although the process's
- * event loop is blocked. The only file that knows etcd3.
+ * event loop is blocked.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { Etcd3 } from 'etcd3';
+import type { Etcd3 } from 'etcd3';
 import { native } from './addon.js';
 import type { EtcdWorkerData, EtcdWorkerNotice } from './arbiter-etcd.js';
+import { Endpoint } from './etcd-endpoint.js';
 
 /** How often each endpoint is looked at, so that a claim finds a connection that works. */
 const LOOK_MS = 1000;
@@ -14,54 +15,7 @@ type Answer = 'won' | 'lost';
 
 const { name, endpoints, prefix, timeoutMs, answerMsMax, credentials, auth }: EtcdWorkerData = workerData;
 
-/** One server, with a connection that is made anew after each failure: a broken one may take minutes to tell. */
-class Endpoint {
-  readonly #address: string;
-  #client: Etcd3 | undefined;
-
-  constructor(address: string) {
-    this.#address = address;
-  }
-
-  async ask<T>(request: (client: Etcd3) => Promise<T>): Promise<T> {
-    this.#client ??= this.#connect();
-    const client = this.#client;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      const what = `etcd at ${this.#address} does not answer within ${timeoutMs} ms`;
-      timer = setTimeout(() => reject(new Error(what)), timeoutMs);
-    });
-    try {
-      return await Promise.race([request(client), late]);
-    } catch (error) {
-      if (this.#client === client) {
-        this.#client = undefined;
-        client.close();
-      }
-      throw error;
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  #connect(): Etcd3 {
-    return new Etcd3({
-      hosts: `${credentials ? 'https' : 'http'}://${this.#address}`,
-      credentials: credentials && {
-        rootCertificate: Buffer.from(credentials.ca),
-        certChain: credentials.cert === undefined ? undefined : Buffer.from(credentials.cert),
-        privateKey: credentials.key === undefined ? undefined : Buffer.from(credentials.key),
-      },
-      auth,
-      dialTimeout: timeoutMs,
-      defaultCallOptions: () => ({ deadline: Date.now() + timeoutMs }),
-      // A fence has no business with a proxy, and a connection that is given up must not live on in a pool.
-      grpcOptions: { 'grpc.enable_http_proxy': 0, 'grpc.use_local_subchannel_pool': 1 },
-    });
-  }
-}
-
-const servers = endpoints.map((address) => new Endpoint(address));
+const servers = endpoints.map((address) => new Endpoint(address, { timeoutMs, credentials, auth }));
 
 /** Asks all at once and takes the first answer: whoever asks twice is answered alike. */
 function askAll<T>(request: (client: Etcd3) => Promise<T>): Promise<T> {

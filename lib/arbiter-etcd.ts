@@ -38,9 +38,20 @@ const RESTART_MS = 1000;
 /** From its package's directory, because the command line's modules are bundled elsewhere. */
 const WORKER = new URL('dist/arbiter-etcd-worker.js', packageRoot);
 
-function checkEndpoint(endpoint: string): void {
+/** Throws what is wrong with `HOST:PORT`. @internal */
+export function checkEndpoint(endpoint: string): void {
   const port = Number(/^(?:\[[0-9a-fA-F:.]+\]|[^:/\s[\]]+):(\d{1,5})$/.exec(endpoint)?.[1] ?? 0);
   if (port < 1 || port > 65_535) throw invalid(`${endpoint} is no etcd server: write HOST:PORT`);
+}
+
+/** @internal */
+export function etcdUnreachable(endpoints: string[], afterMs: number, reason: string): LockstepError {
+  const why = reason ? `: ${reason}` : '';
+  return new LockstepError(
+    'ERR_LOCKSTEP_ARBITER_UNREACHABLE',
+    `etcd at ${endpoints.join(', ')} did not answer within ${afterMs} ms${why}`,
+    { hint: 'Check that it runs, and its address, certificates and user: `etcdctl endpoint health`.' },
+  );
 }
 
 /** The worker thread that asks etcd. It is there while a side of a pair uses it, and keeps no process alive. */
@@ -70,7 +81,10 @@ export class EtcdClerk {
     if (!this.#worker) this.#start();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(this.#unreachable(connectMs)), connectMs);
+      timer = setTimeout(
+        () => reject(etcdUnreachable(this.#data.endpoints, connectMs, this.#why)),
+        connectMs,
+      );
     });
     try {
       await Promise.race([this.#answers.promise, late]);
@@ -111,15 +125,5 @@ export class EtcdClerk {
     });
     // Last: a listener for messages holds the process.
     worker.unref();
-  }
-
-  #unreachable(connectMs: number): LockstepError {
-    const where = this.#data.endpoints.join(', ');
-    const why = this.#why ? `: ${this.#why}` : '';
-    return new LockstepError(
-      'ERR_LOCKSTEP_ARBITER_UNREACHABLE',
-      `etcd at ${where} did not answer within ${connectMs} ms${why}`,
-      { hint: 'Check that it runs, and its address, certificates and user: `etcdctl endpoint health`.' },
-    );
   }
 }

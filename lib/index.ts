@@ -1,5 +1,24 @@
 export { Arbiter } from './arbiter.js';
 export type { EtcdOptions } from './arbiter-etcd.js';
+export { Host, type HostEvents, type HostOptions } from './cluster/host.js';
+export type { KeptMachine } from './cluster/keeper.js';
+export {
+  cluster,
+  ProtectedMachine,
+  type ProtectedMachineEvents,
+  type ProtectOptions,
+  protect,
+  unprotect,
+} from './cluster/protect.js';
+export type {
+  ClusterView,
+  HostRecord,
+  MachineEnd,
+  MachineSpec,
+  MachineView,
+  SideStatus,
+  WantedSide,
+} from './cluster/records.js';
 export {
   ConsoleClient,
   type ConsoleClientEvents,

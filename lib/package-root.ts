@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 
 /**
  * The package's directory: the nearest above this module that has a package.json. Modules stand in dist/, but
@@ -10,4 +10,9 @@ function findRoot(directory: URL): URL {
   const above = new URL('..', directory);
   if (existsSync(new URL('package.json', directory)) || above.href === directory.href) return directory;
   return findRoot(above);
+}
+
+export function packageVersion(): string {
+  const { version } = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8'));
+  return version;
 }

@@ -16,8 +16,8 @@ await build({
   format: 'cjs',
   platform: 'node',
   target: 'node20',
-  // Found through the installed package: WebAssembly, and a progress bar that few commands show.
-  external: ['iced-x86', 'cli-progress', 'prom-client'],
+  // Found through the installed package: WebAssembly, and what few commands need.
+  external: ['iced-x86', 'cli-progress', 'prom-client', 'etcd3'],
   define: { 'import.meta.url': 'bundleUrl' },
   banner: {
     js: `/* Contains commander:\n\n${license}\n*/\nconst bundleUrl = require('node:url').pathToFileURL(__filename).href;`,

@@ -77,7 +77,7 @@ async function serve(machine: Machine, options: ControlOptions, socket: Socket):
 }
 
 /** A socket that a killed process left behind would be in the way; one that somebody listens at is not ours. */
-async function removeStale(path: string): Promise<void> {
+export async function removeStale(path: string): Promise<void> {
   if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return;
   const socket = connect(path);
   const code = await new Promise<string | undefined>((resolve) => {

@@ -1,14 +1,17 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { packageRoot } from '../package-root.js';
+import { packageVersion } from '../package-root.js';
 import {
+  addEtcdOptions,
   addGuestOptions,
   addLogFileOptions,
   addLogOptions,
   addPairOptions,
   addSecurityOptions,
   controlOption,
+  gatewayOption,
+  macOption,
   networkOption,
+  ports,
   seconds,
   whole,
 } from './options.js';
@@ -20,17 +23,12 @@ type Load = () => Promise<{ default: Action }>;
 /** What Lockstep's own failures exit with. */
 const FAILED = 125;
 
-function version(): string {
-  const { version } = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8'));
-  return version;
-}
-
 function buildProgram(finish: (status: number) => void): Command {
   const program = new Command('lockstep')
     .description(
       'Record a virtual machine, replay it bit for bit, and let a live shadow take over when it dies.',
     )
-    .version(version())
+    .version(packageVersion())
     .enablePositionalOptions()
     .exitOverride();
 
@@ -156,6 +154,41 @@ function buildProgram(finish: (status: number) => void): Command {
     .option(...json);
   runs(status, () => import('./status.js'));
 
+  const leaseOption = ['--lease <seconds>', 'gone after so long without a word (default: 5)', whole] as const;
+  const host = command('host', 'offer this machine to `lockstep protect`, and run what it places here')
+    .option('--name <name>', "what this host is called (default: the system's name)")
+    .option('--address <ip>', 'where other hosts reach it (default: its only address)')
+    .option('--ports <first-last>', 'of its own: one for images, one a side (default: 7100-7199)', ports)
+    .option('--memory <MiB>', 'for machines (default: four fifths of what is free)', whole)
+    .option('--cores <n>', 'to announce (default: all)', whole)
+    .addOption(networkOption('where the cards of machines are joined to:'))
+    .option('--directory <path>', 'its files (default: /var/lib/lockstep/NAME; not root: in ~/.local/state)')
+    .option(...leaseOption);
+  runs(addSecurityOptions(addEtcdOptions(host)), () => import('./host.js'));
+  const protect = command(
+    'protect',
+    'run a program on two announced hosts, and after each failure on the next',
+  )
+    .argument('[program...]', 'what to run; without it, and without --image, a machine that runs is kept')
+    .requiredOption('--name <name>', 'what the machine is called')
+    .option('--image <file>', 'start this image instead of a program')
+    .option('--ip <address/prefix>', 'give it a network card of this address, or dhcp (default: none)')
+    .addOption(gatewayOption())
+    .addOption(macOption())
+    .option('--cpu <model>', 'CPU the guest sees (default: the highest that all hosts have)')
+    .option(...leaseOption)
+    .option('--json', 'print where the machine stands as JSON lines on stdout');
+  addSecurityOptions(addEtcdOptions(addGuestOptions(protect, { machine: false })));
+  runs(protect, () => import('./protect.js'));
+  const unprotect = command('unprotect', 'end a machine that `lockstep protect` placed').argument('<name>');
+  runs(addEtcdOptions(unprotect), async () => ({
+    default: (await import('./protect.js')).unprotect as unknown as Action,
+  }));
+  const hosts = command('hosts', 'list hosts and machines; exits 1 when a machine is not protected')
+    .option('--watch [seconds]', 'again and again', seconds)
+    .option(...json);
+  runs(addEtcdOptions(hosts), () => import('./hosts.js'));
+
   const demo = command('demo', 'unplug the host of a mail server under its users, before your eyes')
     .option('--users <n>', 'users that send mail at the same time', whole, 50)
     .option('--mails <n>', 'mails that each of them sends', whole, 80)
@@ -169,7 +202,7 @@ function buildProgram(finish: (status: number) => void): Command {
     .option('--directory <path>', 'where recordings and sockets go (default: a new one under /tmp)');
   runs(demo, () => import('./demo/demo.js'));
 
-  for (const one of [run, record, image, pack, primary]) one.passThroughOptions();
+  for (const one of [run, record, image, pack, primary, protect]) one.passThroughOptions();
   return program;
 }
 

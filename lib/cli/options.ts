@@ -39,16 +39,25 @@ export interface SecurityFlags {
   insecure?: boolean;
 }
 
+/** What addEtcdKeyOptions() defines. */
+export interface EtcdKeyFlags {
+  etcdCa?: string;
+  etcdCert?: string;
+  etcdKey?: string;
+}
+
+/** What addEtcdOptions() defines. */
+export interface EtcdFlags extends EtcdKeyFlags {
+  etcd: string;
+}
+
 /** What addPairOptions() defines. */
-export interface PairFlags extends SecurityFlags {
+export interface PairFlags extends SecurityFlags, EtcdKeyFlags {
   link: string;
   relink?: string;
   rejoin?: string;
   console: string;
   arbiter: string;
-  etcdCa?: string;
-  etcdCert?: string;
-  etcdKey?: string;
   silence?: number;
   cut?: number;
   heartbeat?: number;
@@ -66,6 +75,13 @@ export function whole(text: string): number {
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(number))
     throw new InvalidArgumentError('Not a whole number.');
   return number;
+}
+
+/** FIRST-LAST. */
+export function ports(text: string): { first: number; last: number } {
+  const [, first, last] = /^(\d{1,5})-(\d{1,5})$/.exec(text) ?? [];
+  if (first === undefined) throw new InvalidArgumentError('Not FIRST-LAST.');
+  return { first: Number(first), last: Number(last) };
 }
 
 export function seconds(text: string): number {
@@ -146,12 +162,20 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .option('--cpu <model>', 'CPU the guest sees: x86-64-v2 or x86-64-v3 (default: the highest here)')
     .addOption(networkOption('a network card, joined to'))
     .option('--ip <address/prefix>', "the card's address, or dhcp (default: 10.0.2.15/24)")
-    .option(
-      '--gateway <address>',
-      'the way out, and the host on a new TAP (default: the second of its network)',
-    )
-    .option('--mac <address>', "the card's hardware address (default: made from the seed)")
+    .addOption(gatewayOption())
+    .addOption(macOption())
     .addOption(controlOption());
+}
+
+export function gatewayOption(): Option {
+  return new Option(
+    '--gateway <address>',
+    'the way out, and the host on a new TAP (default: the second of its network)',
+  );
+}
+
+export function macOption(): Option {
+  return new Option('--mac <address>', "the card's hardware address (default: made from the seed)");
 }
 
 export function controlOption(): Option {
@@ -186,8 +210,21 @@ export function addSecurityOptions(command: Command): Command {
     .option('--insecure', 'allow plain TCP to other hosts');
 }
 
+function addEtcdKeyOptions(command: Command): Command {
+  return command
+    .option('--etcd-ca <file>', 'speak TLS to etcd, whose certificate this one signed (user: ETCDCTL_USER)')
+    .option('--etcd-cert <file>', 'the certificate to show to etcd')
+    .option('--etcd-key <file>', 'its key');
+}
+
+/** Of what stands in etcd about hosts and machines. */
+export function addEtcdOptions(command: Command): Command {
+  command.requiredOption('--etcd <servers>', 'where hosts and machines are known: HOST:PORT[,HOST:PORT...]');
+  return addEtcdKeyOptions(command);
+}
+
 export function addPairOptions(command: Command): Command {
-  return addSecurityOptions(command)
+  addSecurityOptions(command)
     .requiredOption('--link <address>', 'between the two sides: unix:/path or tcp:host:port')
     .option(
       '--relink <address>',
@@ -198,10 +235,8 @@ export function addPairOptions(command: Command): Command {
       'start over as a shadow of the live side there, once out of the pair (default: a shadow does, at --link)',
     )
     .requiredOption('--console <address>', 'where this side listens for console clients')
-    .requiredOption('--arbiter <address>', 'reached by both sides: file:DIRECTORY or etcd:HOST:PORT,...')
-    .option('--etcd-ca <file>', 'speak TLS to etcd, whose certificate this one signed (user: ETCDCTL_USER)')
-    .option('--etcd-cert <file>', 'the certificate to show to etcd')
-    .option('--etcd-key <file>', 'its key')
+    .requiredOption('--arbiter <address>', 'reached by both sides: file:DIRECTORY or etcd:HOST:PORT,...');
+  return addEtcdKeyOptions(command)
     .option('--silence <ms>', 'take a side for dead that is silent this long (default: 1000)', whole)
     .option(
       '--cut <ms>',

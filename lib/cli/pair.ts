@@ -1,12 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Arbiter } from '../arbiter.js';
-import type { EtcdOptions } from '../arbiter-etcd.js';
 import { LockstepError } from '../errors.js';
 import { monotonicUs, type PairEvents, type PairNotice, type PairNoticeName } from '../events.js';
-import { invalid } from '../options.js';
 import type { PairOptions, PairSide } from '../pair-side.js';
 import { serveControl } from './control-server.js';
+import { etcdKeys } from './etcd.js';
 import type { PairFlags } from './options.js';
 import type { Life, NextLife, Rejoin } from './rejoin.js';
 import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
@@ -38,29 +36,9 @@ const NOTICES: Record<PairNoticeName, string> = {
   unread: 'nobody reads the console',
 };
 
-/** A password on the command line would be seen by everybody: it comes where etcdctl takes it from, too. */
-function etcdOptions({ etcdCa, etcdCert, etcdKey }: PairFlags): Omit<EtcdOptions, 'endpoints'> {
-  const { ETCDCTL_USER: user = '', ETCDCTL_PASSWORD: password } = process.env;
-  const [, username = user, rest = ''] = /^([^:]*):(.*)$/s.exec(user) ?? [];
-  const read = (path: string | undefined) => (path === undefined ? undefined : readText(path));
-  const tls =
-    etcdCa === undefined ? undefined : { ca: readText(etcdCa), cert: read(etcdCert), key: read(etcdKey) };
-  if (!tls && (etcdCert ?? etcdKey) !== undefined)
-    throw invalid('--etcd-cert and --etcd-key want --etcd-ca too');
-  return { tls, auth: username ? { username, password: password ?? rest } : undefined };
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw invalid(`${path} cannot be read: ${(cause as Error).message}`);
-  }
-}
-
 export function pairOptions(flags: PairFlags): PairOptions {
   const { link, relink, console, silence, cut, heartbeat, lag, drop, unread } = flags;
-  const arbiter = Arbiter.parse(flags.arbiter, etcdOptions(flags));
+  const arbiter = Arbiter.parse(flags.arbiter, etcdKeys(flags));
   const options = { link, relink, console, unread, arbiter };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
   const security = securityOptions(flags, 'side');
@@ -79,7 +57,7 @@ function printEvent(event: string, fields: object): void {
   process.stderr.write(`${JSON.stringify({ event, ...fields })}\n`);
 }
 
-/** For programs: every notice, and ten times a second the status, as a line of JSON on stderr. */
+/** For programs: every notice, and ten times a second the status, as a line of JSON on stderr; the last one says how it ended. */
 function printJson(side: PairSide): NodeJS.Timeout {
   for (const name of Object.keys(NOTICES) as PairNoticeName[]) {
     side.on(name, ((notice: PairNotice) => printEvent(name, notice)) as (
@@ -219,7 +197,8 @@ async function runToEnd(side: PairSide, flags: PairFlags, delayMs: number): Prom
     await sleep(delayMs, undefined, { signal: stopped.signal });
     await side.start();
     life.ended = await side.ended;
-    if (!flags.json) sayEnd(flags, life.ended);
+    if (flags.json) printEvent('ended', life.ended);
+    else sayEnd(flags, life.ended);
     if (!life.asked) life.status = statusOfEnd(life.ended);
   } catch (error) {
     if (!life.asked && !(error instanceof LockstepError)) throw error;

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, LockstepError } from '../errors.js';
 import { ask } from './control-client.js';
-import { bytes } from './report.js';
+import { aligned, bytes } from './report.js';
 import type { Pause, SideReport } from './side-report.js';
 
 interface Flags {
@@ -65,14 +65,7 @@ function table(answers: Answer[]): string {
     if (answer.report.pauses.length > 0)
       below.push(`  ${answer.control}, pauses:`, ...answer.report.pauses.map(describePause));
   }
-  const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
-  const lines = rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] as number))
-      .join('  ')
-      .trimEnd(),
-  );
-  return [...lines, ...below].join('\n');
+  return [...aligned(rows), ...below].join('\n');
 }
 
 /** `lockstep status`: 0 when the machine is protected, 1 when it runs unprotected, 2 when nobody answers for it. */
