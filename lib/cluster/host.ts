@@ -292,7 +292,8 @@ export class Host extends EventEmitter<HostEvents> {
     }
     for (const [key, { side, sha256 }] of this.#sides) {
       if (!side.over) {
-        if (mine.get(key)?.wanted.stop ?? true) side.stop();
+        const wanted = mine.get(key)?.wanted;
+        if (!wanted || wanted.stop) side.stop();
       } else if (!mine.has(key)) {
         this.#sides.delete(key);
         const others = [...this.#sides.values()].some((one) => one.sha256 === sha256);

@@ -2,7 +2,6 @@
  * How an image gets to the host that starts from it: PUT /images/SHA256 over TLS, with a side's certificate. A shadow
  * needs none, because it gets the image over its link.
  */
-import { createHash } from 'node:crypto';
 import { createWriteStream, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer, request as secureRequest } from 'node:https';
@@ -11,6 +10,7 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { TLSSocket } from 'node:tls';
 import { LockstepError } from '../errors.js';
+import { Image } from '../image.js';
 import type { TlsOptions } from '../tls.js';
 
 /** What a certificate must be good for to be a side's: a console's is not. */
@@ -106,19 +106,18 @@ export class ImageServer {
 
   /** Whole and what it should be, or not at all. */
   async #take(sha256: string, message: IncomingMessage): Promise<void> {
-    const hash = createHash('sha256');
     let bytes = 0;
     const check = new Transform({
       transform(chunk: Buffer, _, done) {
         bytes += chunk.length;
-        hash.update(chunk);
         done(bytes > IMAGE_BYTES_MAX ? new Error('an image cannot be as large') : null, chunk);
       },
     });
     const part = join(this.#directory, `${sha256}.${process.hrtime.bigint()}.part`);
     try {
       await pipeline(message, check, createWriteStream(part, { mode: 0o600, flags: 'wx' }));
-      if (hash.digest('hex') !== sha256) throw new Error('the image came damaged');
+      const { sha256: found } = await (await Image.open(part)).inspect();
+      if (found !== sha256) throw new Error('this is another image');
       renameSync(part, join(this.#directory, sha256));
     } finally {
       rmSync(part, { force: true });
