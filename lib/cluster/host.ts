@@ -380,7 +380,7 @@ export class Host extends EventEmitter<HostEvents> {
     }
     if (put.length === 0 && remove.length === 0) return;
     await this.#store.commit({ put, remove });
-    for (const [key, text] of put) this.#published.set(key, text);
+    for (const [key, text] of now) this.#published.set(key, text);
     for (const key of remove) this.#published.delete(key);
   }
 

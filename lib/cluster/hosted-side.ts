@@ -1,10 +1,11 @@
 /** One side that a host runs: `lockstep primary` or `lockstep shadow` in a process of its own, and what it says. */
-import { createWriteStream, rmSync, type WriteStream } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type SideLine, SideProcess } from '../cli/side-process.js';
 import { ConsoleClient } from '../console-client.js';
 import type { Ended, EndReason } from '../events.js';
+import { OutputFile } from './output-file.js';
 import type { SideStatus } from './records.js';
 
 /** Ends with the host that started it: a side that nobody looks after is worse than a lost one. */
@@ -36,7 +37,7 @@ export class HostedSide {
   readonly options: HostedSideOptions;
   readonly #process: SideProcess;
   readonly #files: string[];
-  readonly #output: WriteStream;
+  readonly #output: OutputFile;
   #drain: Promise<void> | undefined;
   #client: ConsoleClient | undefined;
   readonly #ending = new AbortController();
@@ -54,9 +55,7 @@ export class HostedSide {
     const at = (kind: string) => join(directory, `${name}.${kind}`);
     this.#files = [at('console'), at('control')];
     const own = ['--console', `unix:${at('console')}`, '--control', at('control')];
-    this.#output = createWriteStream(at('out'), { flags: 'a', mode: 0o600 });
-    // A full disk must not stop the machine: what it prints is lost then.
-    this.#output.on('error', () => {});
+    this.#output = new OutputFile(at('out'));
     this.#process = new SideProcess(role, [...own, ...args], WITH_US, env);
     this.#process.on('line', (line) => this.#take(line));
     this.#process.on('exit', () => this.#over());
@@ -66,7 +65,8 @@ export class HostedSide {
     return this.#process.exited !== undefined;
   }
   get live(): boolean {
-    return !this.over && this.#process.status.live === true;
+    const { live, fenced } = this.#process.status;
+    return !this.over && live === true && fenced !== true;
   }
   get protected(): boolean {
     return this.live && this.#process.status.protected === true;

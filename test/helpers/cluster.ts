@@ -51,7 +51,10 @@ export class Program {
 
 export interface Listing {
   hosts: HostRecord[];
-  machines: (KeptMachine & { end?: MachineEnd; sides: { host: string; id: string; state: string }[] })[];
+  machines: (KeptMachine & {
+    end?: MachineEnd;
+    sides: { host: string; id: string; state: string; control?: string }[];
+  })[];
 }
 
 export class Cluster {
@@ -60,6 +63,7 @@ export class Cluster {
   readonly servers: string;
   readonly agents = new Map<string, Program>();
   readonly #programs: Program[] = [];
+  #watch: Program | undefined;
   readonly #directory: string;
   readonly #security: string[];
 
@@ -139,16 +143,14 @@ export class Cluster {
     ]);
   }
 
+  /** What `lockstep hosts` said last. */
   async listing(): Promise<Listing> {
-    const args = ['hosts', '--etcd', this.servers, '--json'];
-    const { stdout, stderr } = await command([
-      ...this.hosts.host(OUTSIDE).prefix,
-      process.execPath,
-      lockstep,
-      ...args,
-    ]);
-    if (stdout.length === 0) throw new Error(`lockstep hosts says: ${stderr}`);
-    return JSON.parse(stdout.toString()) as Listing;
+    this.#watch ??= this.lockstep(['hosts', '--etcd', this.servers, '--json', '--watch', '0.1']);
+    while (this.#watch.lines.length === 0) {
+      if (this.#watch.child.exitCode !== null) throw new Error(`lockstep hosts says: ${this.#watch.text}`);
+      await sleep(50);
+    }
+    return JSON.parse(this.#watch.lines.at(-1) as string) as Listing;
   }
 
   async until(what: string, is: (listing: Listing) => boolean): Promise<Listing> {
@@ -169,6 +171,23 @@ export class Cluster {
     );
     const { live, shadow } = machines.find(is) as KeptMachine;
     return { live: live as string, shadow: shadow as string };
+  }
+
+  /** kill -9 of one process: the live side of a machine, or its shadow. */
+  async killSide(name: string, which: 'live' | 'shadow'): Promise<void> {
+    const { machines } = await this.listing();
+    const machine = machines.find((one) => one.name === name);
+    const side = machine?.sides.find(({ host }) => host === machine[which]);
+    const { stdout } = await command([process.execPath, lockstep, 'status', '--json', side?.control ?? '']);
+    const { sides } = JSON.parse(stdout.toString()) as { sides: { report: { pid: number } }[] };
+    process.kill(sides[0]?.report.pid as number, 'SIGKILL');
+  }
+
+  /** Until a keeper has said so. */
+  async hears(keeper: Program, what: (machine: KeptMachine) => boolean): Promise<void> {
+    for (const begun = performance.now(); performance.now() - begun < patience(30_000); await sleep(50))
+      if (keeper.lines.some((line) => what(JSON.parse(line) as KeptMachine))) return;
+    throw new Error(`the keeper did not say it: ${keeper.lines.join('\n')}\n${this.said()}`);
   }
 
   /** What all programs said, for a test that failed. */
