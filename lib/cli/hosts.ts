@@ -5,9 +5,10 @@ import { cluster } from '../cluster/protect.js';
 import type { ClusterView, HostRecord, MachineEnd } from '../cluster/records.js';
 import { etcdOptions } from './etcd.js';
 import type { EtcdFlags } from './options.js';
-import { aligned } from './report.js';
+import { aligned, say } from './report.js';
 
 interface Flags extends EtcdFlags {
+  quiet?: boolean;
   json?: boolean;
   /** Seconds; true without a number. */
   watch?: number | true;
@@ -64,17 +65,23 @@ function table(view: ClusterView): string {
   return [...lines, '', ...aligned([titles, ...machines])].join('\n');
 }
 
+/** True when a machine is not protected. */
+function print(view: ClusterView, flags: Flags): boolean {
+  const machines = machinesOf(view);
+  const json = () => JSON.stringify({ version: 1, hosts: [...view.hosts.values()], machines });
+  process.stdout.write(`${flags.json ? json() : table(view)}\n`);
+  return machines.some((machine) => !machine.end && !machine.protected);
+}
+
 /** `lockstep hosts`: 0 when every machine is protected, 1 otherwise. */
 export default async function hosts(flags: Flags): Promise<number> {
   const etcd = await cluster(etcdOptions(flags));
   try {
+    if (flags.watch === undefined) return Number(print(await etcd.view(), flags));
     for (;;) {
-      const view = await etcd.view();
-      const machines = machinesOf(view);
-      const json = () => JSON.stringify({ version: 1, hosts: [...view.hosts.values()], machines });
-      process.stdout.write(`${flags.json ? json() : table(view)}\n`);
-      const exposed = machines.some((machine) => !machine.end && !machine.protected);
-      if (flags.watch === undefined) return Number(exposed);
+      // What is watched is watched also while etcd is away.
+      const view = await etcd.view().catch((error: Error) => say(flags, error.message));
+      if (view) print(view, flags);
       await sleep((flags.watch === true ? 1 : flags.watch) * 1000);
     }
   } finally {

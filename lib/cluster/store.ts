@@ -50,6 +50,7 @@ export class Store {
   readonly bell = new Bell();
   readonly #endpoints: Endpoint[];
   readonly #prefix: string;
+  readonly #timeoutMs: number;
   #watched: Etcd3 | undefined;
   #closed = false;
 
@@ -60,23 +61,24 @@ export class Store {
     endpoints.forEach(checkEndpoint);
     const { Endpoint } = await import('../etcd-endpoint.js');
     const each = endpoints.map((address) => new Endpoint(address, { timeoutMs, credentials, auth }));
-    const store = new Store(each, prefix);
-    let why = '';
+    const store = new Store(each, prefix, timeoutMs);
+    let last: unknown;
     for (const begun = performance.now(); performance.now() - begun < connectMs; ) {
       try {
         await store.view();
         return store;
       } catch (error) {
-        why = (error as Error).message;
+        last = error;
         await new Promise((again) => setTimeout(again, 200));
       }
     }
     store.close();
-    throw etcdUnreachable(endpoints, connectMs, why);
+    throw last;
   }
 
-  private constructor(endpoints: Endpoint[], prefix: string) {
+  private constructor(endpoints: Endpoint[], prefix: string, timeoutMs: number) {
     this.#endpoints = endpoints;
+    this.#timeoutMs = timeoutMs;
     this.#prefix = prefix;
   }
 
@@ -159,7 +161,9 @@ export class Store {
         this.#endpoints.push(this.#endpoints.shift() as Endpoint);
       }
     }
-    throw last ?? new LockstepError('ERR_LOCKSTEP_CLOSED', 'the connection to etcd is closed');
+    if (this.#closed) throw new LockstepError('ERR_LOCKSTEP_CLOSED', 'the connection to etcd is closed');
+    const addresses = this.#endpoints.map(({ address }) => address);
+    throw etcdUnreachable(addresses, this.#timeoutMs, last instanceof Error ? last.message : String(last));
   }
 
   /** Only rings: what changed is looked at, and so nothing is missed when a watch is. */

@@ -7,7 +7,8 @@ import { ADDRESS, waitForRedis } from './plug.js';
 import { RedisClients } from './redis-clients.js';
 
 await waitForRedis();
-const clients = await RedisClients.connect(ADDRESS, Number(process.argv[2]));
+// What hosts do is looked at here, not how much a machine can take.
+const clients = await RedisClients.connect(ADDRESS, Number(process.argv[2]), () => 2);
 clients.start();
 const telling = setInterval(() => console.log(clients.acknowledged), 50);
 process.stdin.resume();

@@ -85,6 +85,8 @@ export class Cluster {
 
   async startEtcd(): Promise<void> {
     await this.etcd.start(this.servers);
+    // What was listed before is of no more interest.
+    this.#watch?.lines.splice(0);
   }
 
   /** A program on a host; without a name, outside of all. */
@@ -146,8 +148,9 @@ export class Cluster {
   /** What `lockstep hosts` said last. */
   async listing(): Promise<Listing> {
     this.#watch ??= this.lockstep(['hosts', '--etcd', this.servers, '--json', '--watch', '0.1']);
-    while (this.#watch.lines.length === 0) {
-      if (this.#watch.child.exitCode !== null) throw new Error(`lockstep hosts says: ${this.#watch.text}`);
+    for (const begun = performance.now(); this.#watch.lines.length === 0; ) {
+      if (this.#watch.child.exitCode !== null || performance.now() - begun > patience(30_000))
+        throw new Error(`lockstep hosts says: ${this.#watch.text}`);
       await sleep(50);
     }
     return JSON.parse(this.#watch.lines.at(-1) as string) as Listing;
