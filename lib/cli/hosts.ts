@@ -22,7 +22,8 @@ interface Machine extends KeptMachine {
 }
 
 function machinesOf({ hosts, machines }: ClusterView): Machine[] {
-  return [...machines.values()].map((machine) => ({
+  const known = [...machines.values()].filter(({ spec, end }) => spec ?? end);
+  return known.map((machine) => ({
     ...keptMachine(machine, plan(machine, hosts), machine.keeper !== undefined),
     memoryMiB: machine.spec?.memoryMiB,
     keeper: machine.keeper,

@@ -293,7 +293,7 @@ export class Host extends EventEmitter<HostEvents> {
     for (const [key, { side, sha256 }] of this.#sides) {
       if (!side.over) {
         const wanted = mine.get(key)?.wanted;
-        if (!wanted || wanted.stop) side.stop();
+        if (!wanted || (wanted.stop && !side.status().armed)) side.stop();
       } else if (!mine.has(key)) {
         this.#sides.delete(key);
         const others = [...this.#sides.values()].some((one) => one.sha256 === sha256);

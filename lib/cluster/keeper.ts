@@ -149,8 +149,8 @@ export class Keeper {
   }
 
   async #clear(): Promise<void> {
-    const { spec, keeper, wanted } = this.#keys;
-    await this.#commit({ remove: [spec, keeper], removeAll: wanted('') });
+    const { spec, keeper, begun, wanted } = this.#keys;
+    await this.#commit({ remove: [spec, keeper, begun], removeAll: wanted('') });
   }
 
   async #act(view: ClusterView, machine: MachineView, planned: Plan, signal: AbortSignal): Promise<void> {
@@ -162,7 +162,8 @@ export class Keeper {
       else if (step.kind === 'lost') change.put.push([this.#keys.end, this.#end('lost', step.why)]);
       else if (step.kind === 'wait') this.#giveUpJoins(machine, planned, change);
     }
-    const begun = planned.live !== undefined && (machine.sides.get(planned.live)?.status?.armed ?? false);
+    const { begun } = planned;
+    if (begun && !machine.begun) change.put.push([this.#keys.begun, 'true']);
     if (!begun && this.#failures >= STARTS_MAX)
       change.put.push([this.#keys.end, this.#end('failed-to-start', this.#why)]);
     if (change.put.length + change.remove.length > 0) await this.#commit(change);
@@ -210,14 +211,14 @@ export class Keeper {
   #giveUpJoins(
     machine: MachineView,
     { live, protected: isProtected }: Plan,
-    change: { remove: string[] },
+    change: Required<Pick<Change, 'put'>>,
   ): void {
     if (live === undefined || isProtected) return;
     for (const id of machine.sides.keys()) {
       if (id === live) continue;
       const since = this.#since.get(id) ?? performance.now();
       this.#since.set(id, since);
-      if (performance.now() - since > JOIN_MS) this.#forget(machine, id, change);
+      if (performance.now() - since > JOIN_MS) this.#stop(machine, id, change);
     }
   }
 

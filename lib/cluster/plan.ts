@@ -10,8 +10,9 @@ export const OVERHEAD_MIB = 64;
 
 export type Step =
   | { kind: 'start'; side: WantedSide }
-  /** End it, and have it say how it ended. */
+  /** End it if it was never armed, and have it say how it ended. */
   | { kind: 'stop'; id: string }
+  /** End it if it is still there: what it could win is won by another one, or it is known to be over. */
   | { kind: 'forget'; id: string }
   | { kind: 'lost'; why: string }
   /** Nothing to be done until something changes. */
@@ -22,6 +23,8 @@ export interface Plan {
   /** The side that faces the world, as far as is known. */
   live?: string;
   protected: boolean;
+  /** As {@link MachineView.begun}: to be written down together with the steps. */
+  begun: boolean;
 }
 
 interface Side {
@@ -101,10 +104,10 @@ export function plan(machine: MachineView, hosts: ClusterView['hosts'], avoid?: 
   const live = sides
     .filter(({ status, dead }) => status?.live && !dead)
     .sort((a, b) => (b.status?.generation ?? 0) - (a.status?.generation ?? 0))[0];
-  const begun = sides.some(({ status, wanted }) => status?.armed || wanted.generation > 1);
+  const begun = machine.begun || sides.some(({ status }) => status?.armed === true);
   const context = { machine, hosts, sides, avoid };
   const steps = !begun ? begin(context) : live ? mend(context, live) : awaitLive(sides);
-  return { steps, live: live?.id, protected: live?.status?.protected ?? false };
+  return { steps, live: live?.id, protected: live?.status?.protected ?? false, begun };
 }
 
 interface Context {
@@ -117,12 +120,20 @@ interface Context {
 /** One is live: what belongs to older generations goes, and where there is no shadow one comes. */
 function mend({ machine, hosts, sides, avoid }: Context, live: Side): Step[] {
   const generation = live.status?.generation ?? 0;
-  const old = sides.filter((side) => side !== live && (side.dead || side.wanted.generation < generation));
-  const steps: Step[] = old.map(({ id }) => ({ kind: 'forget', id }));
+  // The generation may have moved on while a side was on its way: one that was armed for the present one belongs to it.
+  const isOld = ({ wanted, status }: Side) =>
+    Math.max(wanted.generation, status?.armed ? status.generation : 0) < generation;
+  const old = sides.filter((side) => side !== live && (side.dead || isOld(side)));
+  // One that was never armed, as far as is known, may be joining just now; it is not ended then.
+  const steps: Step[] = old.flatMap(({ id, dead, wanted, status }): Step[] =>
+    dead || status?.armed ? [{ kind: 'forget', id }] : wanted.stop ? [] : [{ kind: 'stop', id }],
+  );
   if (live.status?.protected) return steps;
   const current = sides.filter((side) => side !== live && !old.includes(side));
-  // It cannot be protecting, or the live side would say so; should it only have been cut off, it is ended.
-  for (const { id } of current.filter(({ unheard }) => unheard)) steps.push({ kind: 'forget', id });
+  // What the live side said may be old already: should this one have joined it meanwhile, it is not ended, and told apart
+  // when it is heard again. Until then another one may try.
+  for (const { id, wanted } of current.filter(({ unheard }) => unheard))
+    if (!wanted.stop) steps.push({ kind: 'stop', id });
   if (current.some(({ unheard }) => !unheard)) return [...steps, { kind: 'wait', why: 'a shadow joins' }];
   const { link } = live.status ?? {};
   if (link === undefined) return [...steps, { kind: 'wait', why: 'the live side does not listen yet' }];

@@ -117,7 +117,7 @@ export async function unprotect(options: { etcd: EtcdOptions; name: string }): P
     const end: MachineEnd = { reason: 'removed', status: 0, detail: '', at: new Date().toISOString() };
     await store.commit({
       put: [[keys.end, JSON.stringify(end)]],
-      remove: [keys.spec],
+      remove: [keys.spec, keys.begun],
       removeAll: keys.wanted(''),
     });
     return true;
@@ -167,7 +167,7 @@ async function ensureSpec(store: Store, options: ProtectOptions): Promise<void> 
       await store.commit({
         when,
         put: [[keys.spec, JSON.stringify(made)]],
-        remove: [keys.end],
+        remove: [keys.end, keys.begun],
         removeAll: keys.wanted(''),
       })
     )

@@ -53,7 +53,7 @@ export interface WantedSide {
   /** Of a shadow: whose it is to be, and in which generation of it. A side of an older one is out of date. */
   join?: string;
   generation: number;
-  /** End it, and say how it ended; when this record is gone nobody wants to know. */
+  /** End it if it was never armed, and say how it ended. When this record is gone, end it in any case. */
   stop?: boolean;
 }
 
@@ -89,6 +89,8 @@ export interface MachineView {
   /** Who keeps it, in words; and its whole record. */
   keeper?: string;
   end?: MachineEnd;
+  /** A pair of it was armed once: its guest may have run, and it can never start from its image again. */
+  begun?: boolean;
   sides: Map<string, { wanted?: WantedSide; status?: SideStatus }>;
 }
 
@@ -112,6 +114,7 @@ export const machineKeys = (name: string) => ({
   spec: `machines/${name}/spec`,
   keeper: `machines/${name}/keeper`,
   end: `machines/${name}/end`,
+  begun: `machines/${name}/begun`,
   wanted: (id: string) => `machines/${name}/wanted/${id}`,
   status: (id: string) => `machines/${name}/status/${id}`,
 });
@@ -129,6 +132,7 @@ export function viewOf(entries: Iterable<[string, string]>): ClusterView {
     const machine: MachineView = view.machines.get(name) ?? { name, sides: new Map() };
     view.machines.set(name, machine);
     if (field === 'keeper') machine.keeper = text;
+    else if (field === 'begun') machine.begun = true;
     else if (field === 'spec') machine.spec = JSON.parse(text) as MachineSpec;
     else if (field === 'end') machine.end = JSON.parse(text) as MachineEnd;
     else if (field === 'wanted' || field === 'status') {

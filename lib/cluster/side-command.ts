@@ -36,6 +36,8 @@ export class SideCommand {
       ...given({ ca: etcd.tls?.ca, cert: etcd.tls?.cert, key: etcd.tls?.key }, 'etcd'),
       ...given({ ca: tls?.ca, cert: tls?.cert, key: tls?.key }, 'tls'),
       ...(insecure ? ['--insecure'] : []),
+      // What its host cannot keep of what a program prints must not stop it.
+      ...['--unread', 'forget'],
     ];
     this.#net = net && where(net);
     const { auth } = etcd;
