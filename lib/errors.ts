@@ -19,6 +19,8 @@ export type ErrorCode =
   | 'ERR_LOCKSTEP_MEMORY'
   /** The host ran out of descriptors, threads or memory. */
   | 'ERR_LOCKSTEP_RESOURCES'
+  /** A warning: this kernel cannot confine the machine's threads to the system calls that they need. */
+  | 'ERR_LOCKSTEP_SANDBOX'
   /** Another system call failed; see `syscall` and `errno`. */
   | 'ERR_LOCKSTEP_SYSTEM'
   /** The addon is not built, or was built for another Node. */

@@ -65,6 +65,7 @@ export type {
   LogOptions,
   MachineOptions,
   OptionalLogOptions,
+  SandboxOptions,
 } from './options.js';
 export type { PairOptions, PairStatus } from './pair-side.js';
 export { Primary, type PrimaryOptions } from './primary.js';

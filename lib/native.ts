@@ -76,6 +76,8 @@ export interface NativeConfig {
   stopAtEvent?: number;
   /** replay: when resumed after `stopAtEvent`, leave the log there and go on live, unrecorded. */
   liveAfterStop?: boolean;
+  /** Native threads keep all that the process may do: no seccomp filter. */
+  unconfined?: boolean;
   /** Test aid: kick the vCPU at random moments, this many times a second on average, with this seed. */
   kicksPerSecond?: number;
   kickSeed?: number;

@@ -3,10 +3,10 @@ import { native } from './addon.js';
 import { type Divergence, DivergenceError, guarded } from './errors.js';
 import type { Ended } from './events.js';
 import { Machine } from './machine.js';
-import type { ConsoleOptions, MachineOptions } from './options.js';
+import { type ConsoleOptions, type MachineOptions, type SandboxOptions, sandboxConfig } from './options.js';
 import type { RecordingInfo } from './recording.js';
 
-export interface ReplayOptions extends Omit<ConsoleOptions, 'stdin'> {
+export interface ReplayOptions extends Omit<ConsoleOptions, 'stdin'>, SandboxOptions {
   /** Stand still after this event, to inspect the machine. `replay.machine.resume()` goes on. */
   stopAtEvent?: number;
   /** After `stopAtEvent`, leave the log and go on live, unrecorded. Default false: go on with the log. */
@@ -127,6 +127,7 @@ export async function replay(path: string, options: ReplayOptions = {}): Promise
       image,
       stopAtEvent,
       liveAfterStop,
+      ...sandboxConfig(options),
       kicksPerSecond: kicks?.perSecond,
       kickSeed: kicks?.seed,
     },

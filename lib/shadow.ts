@@ -1,9 +1,17 @@
 import { type CableOptions, cableConfig } from './net-options.js';
-import { invalid, logConfig, type MachineOptions, type OptionalLogOptions } from './options.js';
+import {
+  invalid,
+  logConfig,
+  type MachineOptions,
+  type OptionalLogOptions,
+  type SandboxOptions,
+  sandboxConfig,
+} from './options.js';
 import { makeSide, type PairOptions, PairSide } from './pair-side.js';
 
 export type ShadowOptions = PairOptions &
-  OptionalLogOptions & {
+  OptionalLogOptions &
+  SandboxOptions & {
     /** Where the machine's network card is joined to once this side is live; its addresses come from the primary. */
     net?: CableOptions;
     /** @internal Test aid: kicks the vCPU at random moments. */
@@ -17,6 +25,7 @@ export class Shadow extends PairSide {
     const config = {
       ...logConfig(options),
       nic: options.net && cableConfig(options.net, invalid),
+      ...sandboxConfig(options),
       kicksPerSecond: options.kicks?.perSecond,
       kickSeed: options.kicks?.seed,
     };

@@ -176,6 +176,7 @@ void Machine::start() {
 
 void Machine::thread_main() {
   std::thread kicker;
+  pthread_setname_np(pthread_self(), "lockstep-vcpu");
   try {
     if (config_.mode == Mode::kShadow) prepare_shadow();
     vcpu_->adopt_thread();
@@ -183,6 +184,7 @@ void Machine::thread_main() {
       vcpu_->kick();
       if (pair_) pair_->nudge();
     });
+    if (config_.confined) confine();
     if (config_.kicks_per_second) kicker = std::thread([this] { kick_at_random(); });
     listener_.on_state("running");
     run();

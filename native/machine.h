@@ -40,6 +40,7 @@ struct MachineConfig {
   bool image_by_hash = false;
   uint64_t stop_at_event = 0;
   bool live_after_stop = false;   // kReplay: resumed there, it leaves the log and is recorded no more
+  bool confined = true;           // its threads make no system calls but those of their duty (sandbox.h)
   uint32_t kicks_per_second = 0;  // test aid
   uint64_t kick_seed = 1;
   PairOptions pair;
@@ -112,6 +113,7 @@ class Machine {
   void load_state(LogHeader* header);
   RecordingClock make_clock(uint64_t start_us) const;
   Driver& go_live();
+  void confine();
   void kick_at_random();
   void wait_for_the_primary_to_end();
   void stop_pair();

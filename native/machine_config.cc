@@ -126,9 +126,11 @@ MachineConfig parse_machine_config(Napi::Object object) {
   config.image_by_hash = fields.flag("imageByHash");
   config.stop_at_event = fields.number("stopAtEvent", 0);
   config.live_after_stop = fields.flag("liveAfterStop");
+  config.confined = !fields.flag("unconfined");
   config.kicks_per_second = fields.number("kicksPerSecond", 0);
   config.kick_seed = fields.number("kickSeed", 1);
   if (fields.has("pair")) config.pair = parse_pair(Fields(fields.value("pair").As<Napi::Object>()), &config);
+  config.pair.security.confined = config.confined;
   return config;
 }
 

@@ -5,6 +5,7 @@
 #include "log/frame_format.h"
 #include "machine.h"
 #include "memory/page_pieces.h"
+#include "sandbox.h"
 
 namespace lockstep {
 
@@ -59,8 +60,9 @@ void Machine::prepare_origin() {
 }
 
 void Machine::plug_in() {
-  // Each side of a pair hears what is sent to the other.
-  config_.nic.flooded = config_.mode == Mode::kPrimary || config_.mode == Mode::kShadow;
+  // A shadow hears what is sent to its primary. Behind its own card a bridge must learn the machine, once
+  // that speaks there: one of its host's alone has learned it behind the way to the other host.
+  config_.nic.flooded = config_.mode == Mode::kPrimary;
   if (options_.net) nic_ = open_nic(config_.nic, *options_.net);
   cable_ = nic_.get();
 }
@@ -199,6 +201,14 @@ void Machine::load_state(LogHeader* header) {
     const size_t count = std::min(kPiecePagesMax, pages.size() - at);
     header->memory.push_back(encode_pages(*memory_, std::span(pages).subspan(at, count)));
   }
+}
+
+// All that it will need is open.
+void Machine::confine() {
+  if (!confine_thread(Duty::kMachine))
+    listener_.on_warning("ERR_LOCKSTEP_SANDBOX",
+                         "this kernel has no seccomp filters: the machine's threads keep all rights");
+  try_forbidden_call("forbidden-call");
 }
 
 }  // namespace lockstep

@@ -2,6 +2,7 @@
 import { type Image, Machine } from '../../lib/index.js';
 import { clockLoop, outLoop } from '../lib/bare-guests.js';
 import type { Case, Row } from '../lib/case.js';
+import { CpuTime } from '../lib/cpu-time.js';
 import { inTurn, ratios, summarise } from '../lib/measure.js';
 import { Guest } from '../lib/workload.js';
 
@@ -36,10 +37,12 @@ export const exitCost: Case = {
     const out = Guest.bare('out', image, directory);
     const clock = Guest.bare('clock', await clockLoop(exits), directory);
     const each = (ms: number) => (ms * 1000) / exits;
+    const cpu = new CpuTime();
     let seen = 0;
     const taken = await inTurn(
       {
-        plain: async () => each((await out.run()).ms),
+        plain: async () => each(await cpu.wall('plain', out.run())),
+        unconfined: async () => each(await cpu.wall('unconfined', out.run({ sandbox: false }))),
         traced: async () => {
           const one = await traced(image, exits);
           seen = one.seen;
@@ -61,6 +64,13 @@ export const exitCost: Case = {
         budget: 'exit round trip',
         what: `bare guest, ${exits.toLocaleString('en-US')} x OUT to an empty port`,
         ours: microseconds(taken.plain),
+      },
+      {
+        budget: 'exit, confined / unconfined',
+        what: `the same, and with --no-sandbox; CPU time ${cpu.ratio('plain', 'unconfined')}`,
+        ours: microseconds(taken.plain),
+        peer: microseconds(taken.unconfined),
+        ratio: summarise(ratios(taken.plain, taken.unconfined)),
       },
       {
         budget: 'exit, recorded / unrecorded',

@@ -81,9 +81,9 @@ export class Guest {
     this.log = log;
   }
 
-  run(): Promise<MachineRun> {
+  run({ sandbox }: { sandbox?: boolean } = {}): Promise<MachineRun> {
     return this.#timed('run', async (channels) => {
-      const machine = await Machine.create(this.image, channels);
+      const machine = await Machine.create(this.image, { ...channels, sandbox });
       await machine.start();
       return machine;
     });

@@ -28,6 +28,7 @@ export function machineOptions(flags: GuestFlags): MachineOptions {
     cpuModel: flags.cpu,
     seed: flags.seed,
     time: flags.time,
+    sandbox: flags.sandbox,
     net: netOptions(flags),
     tty: { stdin: stdin.isTTY, stdout: stdout.isTTY, stderr: stderr.isTTY },
     rows: stdout.rows || undefined,

@@ -12,6 +12,7 @@ import {
   macOption,
   networkOption,
   ports,
+  sandboxOption,
   seconds,
   whole,
 } from './options.js';
@@ -76,7 +77,8 @@ function buildProgram(finish: (status: number) => void): Command {
     .option('--stdout', 'write the console output that the machine had produced')
     .option('--event <n>', 'stop after this event and print the registers', whole)
     .option('--image <file>', 'the image, for a log that has only its hash')
-    .option('--json', 'print the result as JSON on stdout');
+    .option('--json', 'print the result as JSON on stdout')
+    .addOption(sandboxOption());
   runs(replay, () => import('./replay.js'));
 
   const log = program.command('log').description('look into recordings');
@@ -122,7 +124,8 @@ function buildProgram(finish: (status: number) => void): Command {
     .option(
       '--once',
       'end when out of the pair, where the live side went on: do not start over as its shadow',
-    );
+    )
+    .addOption(sandboxOption());
   runs(addPairOptions(shadow), () => import('./shadow.js'));
 
   const takeover = command('takeover', 'have the shadow of a running pair go on in its place').requiredOption(

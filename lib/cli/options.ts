@@ -14,6 +14,7 @@ export interface GuestFlags {
   seed?: number;
   time?: Date;
   cpu?: string;
+  sandbox?: boolean;
   control?: string;
   net?: CableOptions;
   ip?: string;
@@ -164,7 +165,8 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .option('--ip <address/prefix>', "the card's address, or dhcp (default: 10.0.2.15/24)")
     .addOption(gatewayOption())
     .addOption(macOption())
-    .addOption(controlOption());
+    .addOption(controlOption())
+    .addOption(sandboxOption());
 }
 
 export function gatewayOption(): Option {
@@ -183,6 +185,10 @@ export function controlOption(): Option {
     '--control <socket>',
     'listen here for `lockstep cp` (and, of a pair, `lockstep status`)',
   );
+}
+
+export function sandboxOption(): Option {
+  return new Option('--no-sandbox', "leave the machine's threads all system calls, not only those they need");
 }
 
 export function addLogFileOptions(command: Command, { required }: { required: boolean }): Command {

@@ -9,6 +9,7 @@ interface Flags {
   stdout?: boolean;
   event?: number;
   image?: string;
+  sandbox?: boolean;
 }
 
 /** A bar on stderr, where somebody watches and the guest's output does not go through it. */
@@ -57,7 +58,12 @@ async function showMachine(replaying: Replay, event: number): Promise<void> {
 export default async function replayCommand(flags: Flags, log: string): Promise<number> {
   const image = flags.image === undefined ? undefined : await readFile(flags.image);
   const target = flags.stdout ? 'inherit' : 'ignore';
-  await using replaying = await replay(log, { stopAtEvent: flags.event, image, stdout: target });
+  await using replaying = await replay(log, {
+    stopAtEvent: flags.event,
+    image,
+    stdout: target,
+    sandbox: flags.sandbox,
+  });
   const hideProgress = await showProgress(replaying, flags);
   if (flags.event !== undefined) {
     await replaying.stopped;

@@ -9,6 +9,7 @@
 #include "error.h"
 #include "fault_point.h"
 #include "link/pair_impl.h"
+#include "sandbox.h"
 
 namespace lockstep {
 
@@ -28,6 +29,7 @@ void PairImpl::start() {
 
 void PairImpl::run() {
   pthread_setname_np(pthread_self(), "lockstep-pair");
+  if (options_.security.confined) confine_thread(Duty::kPair);
   Lock lock(mutex_);
   if (link_listener_) note(PairNotice::kListening, "The link listens on " + options_.link_address + ".");
   note(PairNotice::kListening, "The console listens on " + options_.console_address + ".");

@@ -179,7 +179,7 @@ Listener::Listener(const std::string& address, const Security& security, TlsPeer
     }
     if (::listen(fd_, kBacklog) != 0)
       throw_system("ERR_LOCKSTEP_LISTEN", "listen", "listening on " + address);
-    if (security.tls && !parts.is_unix) tls_ = std::make_unique<TlsAcceptor>(fd_, security.tls, peer);
+    if (security.tls && !parts.is_unix) tls_ = std::make_unique<TlsAcceptor>(fd_, security, peer);
   } catch (...) {
     if (fd_ >= 0) ::close(fd_);
     throw;

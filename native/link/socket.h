@@ -34,6 +34,7 @@ enum class TlsPeer { kSide, kAnyone };
 struct Security {
   std::shared_ptr<TlsCredentials> tls;  // null: plain
   bool plain_anywhere = false;          // also off the loopback
+  bool confined = true;                 // threads that serve them are (sandbox.h)
 };
 
 // "unix:/path" or "tcp:host:port" ("tcp:[::1]:port"). A plain TCP address must be on the loopback: anything

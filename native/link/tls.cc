@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "error.h"
+#include "sandbox.h"
 
 namespace lockstep {
 
@@ -207,8 +208,8 @@ std::unique_ptr<Stream> connect_tls(int fd, const std::shared_ptr<TlsCredentials
   }
 }
 
-TlsAcceptor::TlsAcceptor(int listening_fd, std::shared_ptr<TlsCredentials> credentials, TlsPeer peer)
-    : listening_fd_(listening_fd), credentials_(std::move(credentials)), peer_(peer) {
+TlsAcceptor::TlsAcceptor(int listening_fd, const Security& security, TlsPeer peer)
+    : listening_fd_(listening_fd), security_(security), peer_(peer) {
   ready_fd_ = make_event_fd();
   stop_fd_ = make_event_fd();
   sigset_t all, before;
@@ -238,6 +239,7 @@ std::unique_ptr<Stream> TlsAcceptor::take() {
 
 void TlsAcceptor::run() {
   pthread_setname_np(pthread_self(), "lockstep-tls");
+  if (security_.confined) confine_thread(Duty::kTls);
   struct Shaking {
     std::unique_ptr<TlsStream> stream;
     Clock::time_point until;
@@ -272,7 +274,7 @@ void TlsAcceptor::run() {
     const int fd = accept_socket(listening_fd_);
     if (fd < 0) continue;
     if (shaking.size() == kHandshakesMax) shaking.pop_front();
-    shaking.push_back({std::make_unique<TlsStream>(fd, true, credentials_, peer_), now + kHandshakeMax});
+    shaking.push_back({std::make_unique<TlsStream>(fd, true, security_.tls, peer_), now + kHandshakeMax});
   }
 }
 

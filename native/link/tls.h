@@ -27,7 +27,7 @@ std::unique_ptr<Stream> connect_tls(int fd, const std::shared_ptr<TlsCredentials
 // nobody.
 class TlsAcceptor {
  public:
-  TlsAcceptor(int listening_fd, std::shared_ptr<TlsCredentials> credentials, TlsPeer peer);
+  TlsAcceptor(int listening_fd, const Security& security, TlsPeer peer);
   ~TlsAcceptor();
   TlsAcceptor(const TlsAcceptor&) = delete;
   int fd() const { return ready_fd_; }  // readable when take() has something
@@ -36,7 +36,7 @@ class TlsAcceptor {
  private:
   void run();
   const int listening_fd_;
-  const std::shared_ptr<TlsCredentials> credentials_;
+  const Security security_;
   const TlsPeer peer_;
   int ready_fd_ = -1, stop_fd_ = -1;
   std::mutex mutex_;

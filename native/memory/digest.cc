@@ -3,8 +3,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include <fcntl.h>
-
 #include <algorithm>
 
 namespace lockstep {
@@ -36,10 +34,10 @@ uint64_t content_hash(const GuestMemory& memory, uint64_t page) {
 // the file every page counts as touched.
 std::vector<uint64_t> touched_pages(const GuestMemory& memory) {
   std::vector<uint64_t> entries(memory.pages(), 1ull << 63), result;
-  Fd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  const int pagemap = memory.pagemap();
   uint64_t first = reinterpret_cast<uint64_t>(memory.host()) / kPageBytes;
   size_t bytes = entries.size() * 8;
-  if (pagemap && pread(pagemap.get(), entries.data(), bytes, first * 8) != static_cast<ssize_t>(bytes))
+  if (pagemap >= 0 && pread(pagemap, entries.data(), bytes, first * 8) != static_cast<ssize_t>(bytes))
     std::fill(entries.begin(), entries.end(), 1ull << 63);
   for (uint64_t page = 0; page < entries.size(); page++)
     if (entries[page] >> 62) result.push_back(page);

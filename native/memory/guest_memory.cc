@@ -1,5 +1,6 @@
 #include "memory/guest_memory.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -27,6 +28,7 @@ GuestMemory::GuestMemory(uint64_t bytes)
     throw_system("ERR_LOCKSTEP_MEMORY", "mprotect", std::to_string(bytes >> 20) + " MiB of guest memory");
   madvise(host_, bytes, MADV_HUGEPAGE);
   madvise(host_, bytes, MADV_DONTFORK);
+  pagemap_ = Fd(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
 }
 
 GuestMemory::~GuestMemory() {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "error.h"
+#include "kvm/system.h"
 
 namespace lockstep {
 
@@ -23,6 +24,8 @@ class GuestMemory {
   uint64_t bytes() const { return bytes_; }
   uint64_t pages() const { return bytes_ / kPageBytes; }
   uint8_t* host() const { return host_; }
+  // /proc's word for which pages the host ever backed, or -1.
+  int pagemap() const { return pagemap_.get(); }
 
   bool contains(uint64_t gpa, uint64_t length) const { return gpa <= bytes_ && length <= bytes_ - gpa; }
   // Empty when out of bounds: a guest's address is never trusted.
@@ -56,6 +59,7 @@ class GuestMemory {
  private:
   uint8_t* host_ = nullptr;
   uint64_t bytes_ = 0;
+  Fd pagemap_;  // opened at once: threads that ask for it may not open anything
   // Page numbers, each once.
   class PageSet {
    public:

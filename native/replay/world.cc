@@ -15,7 +15,8 @@ bool FdWorld::output(uint8_t channel, uint64_t, std::span<const uint8_t> bytes) 
   if (fd < 0 || hung_up_[is_error]) return true;
   while (!bytes.empty()) {
     pollfd fds[2] = {{fd, POLLOUT, 0}, {control_.fd(), POLLIN, 0}};
-    poll(fds, 2, -1);
+    // A signal of the C library's own may end it: then nothing is known of either.
+    if (poll(fds, 2, -1) < 0) continue;
     if (control_.stopping() && !(fds[0].revents & POLLOUT)) return false;
     if (fds[1].revents && !fds[0].revents) {
       control_.serve();
