@@ -4,12 +4,13 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { ConsoleClient } from '../lib/console-client.js';
 import { Recording } from '../lib/index.js';
-import { command, printedRandom, root, scratch } from './helpers/command.js';
+import { printedRandom, scratch } from './helpers/command.js';
 import { patience, times } from './helpers/pace.js';
 import { run } from './helpers/pair.js';
 import { redisServer } from './helpers/redis-server.js';
 import { Chain } from './helpers/rejoin.js';
-import type { RejoinJob, RejoinReport } from './helpers/rejoin-child.js';
+import type { RejoinJob } from './helpers/rejoin-child.js';
+import { rejoinOnce } from './helpers/rejoin-once.js';
 import { replayKicked } from './helpers/replays.js';
 
 const AWK = ['/bin/busybox', 'awk', '{ n += length($0); print NR, n, $0; fflush() }'];
@@ -178,11 +179,7 @@ test.serial('redis on a bridge: protected again, and killed again, under its cli
       clients: 20,
       betweenMs: patience(random.between(50, 500)),
     };
-    const child = [process.execPath, '--import=tsx', join(root, 'test/helpers/rejoin-child.ts')];
-    const limited = ['unshare', '--net', 'timeout', `${patience(90)}`, ...child, JSON.stringify(job)];
-    const { stdout, stderr, status } = await command(limited, { cwd: root });
-    t.is(status, 0, stderr.toString());
-    const report = JSON.parse(stdout.toString()) as RejoinReport;
+    const report = await rejoinOnce(job);
     t.log(`${report.acknowledged} writes; ${report.states.join(' ')}`);
     t.deepEqual(report.troubles, []);
     t.is(report.missing, 0);

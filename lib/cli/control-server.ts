@@ -120,7 +120,11 @@ export async function serveControl(
     async close() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
-      rmSync(path, { force: true });
+      try {
+        rmSync(path, { force: true });
+      } catch {
+        // The directory is another user's than this process is now. Whoever listens there next removes it.
+      }
     },
   };
 }

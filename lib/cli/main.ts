@@ -14,6 +14,7 @@ import {
   ports,
   sandboxOption,
   seconds,
+  userOption,
   whole,
 } from './options.js';
 
@@ -125,6 +126,7 @@ function buildProgram(finish: (status: number) => void): Command {
       '--once',
       'end when out of the pair, where the live side went on: do not start over as its shadow',
     )
+    .addOption(userOption())
     .addOption(sandboxOption());
   runs(addPairOptions(shadow), () => import('./shadow.js'));
 

@@ -15,6 +15,7 @@ export interface GuestFlags {
   time?: Date;
   cpu?: string;
   sandbox?: boolean;
+  user?: string;
   control?: string;
   net?: CableOptions;
   ip?: string;
@@ -166,6 +167,7 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .addOption(gatewayOption())
     .addOption(macOption())
     .addOption(controlOption())
+    .addOption(userOption())
     .addOption(sandboxOption());
 }
 
@@ -189,6 +191,13 @@ export function controlOption(): Option {
 
 export function sandboxOption(): Option {
   return new Option('--no-sandbox', "leave the machine's threads all system calls, not only those they need");
+}
+
+export function userOption(): Option {
+  return new Option(
+    '--user <name>',
+    'go on as this user once all is open: KVM, the network card, log, sockets (root)',
+  );
 }
 
 export function addLogFileOptions(command: Command, { required }: { required: boolean }): Command {

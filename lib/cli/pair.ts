@@ -10,6 +10,7 @@ import type { Life, NextLife, Rejoin } from './rejoin.js';
 import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
 import { securityOptions } from './security.js';
 import { SideWatch } from './side-report.js';
+import { become, type User } from './user.js';
 
 const STATUS_MS = 100;
 
@@ -131,9 +132,9 @@ export async function runSide(
   side: PairSide,
   flags: PairFlags,
   startedAs: 'primary' | 'shadow',
-  rejoin?: Rejoin,
+  { user, rejoin }: { user?: User; rejoin?: Rejoin },
 ): Promise<number> {
-  let life = await runLife(side, flags, startedAs);
+  let life = await runLife(side, flags, startedAs, { user });
   for (;;) {
     const next = rejoin?.after(life);
     if (!rejoin || !next) {
@@ -149,7 +150,7 @@ async function liveAgain(rejoin: Rejoin, next: NextLife, flags: PairFlags): Prom
   if (flags.json) printEvent('rejoining', { detail, delayMs, link, timeUs: monotonicUs() });
   else say(flags, `starting over as a shadow: ${detail}`);
   try {
-    return await runLife(await rejoin.shadow(next), flags, 'shadow', delayMs);
+    return await runLife(await rejoin.shadow(next), flags, 'shadow', { delayMs });
   } catch (error) {
     return { status: 0, error, asked: false, connected: false, logged: false };
   }
@@ -160,20 +161,31 @@ async function runLife(
   side: PairSide,
   flags: PairFlags,
   startedAs: 'primary' | 'shadow',
-  delayMs = 0,
+  { user, delayMs = 0 }: { user?: User; delayMs?: number },
 ): Promise<Life> {
   const close = await serveOperator(side, flags, startedAs).catch(async (error: unknown) => {
     await side.close();
     throw error;
   });
+  // A shadow opens what it needs while it joins; a primary has it, and no guest runs yet.
+  const start = async () => {
+    if (startedAs === 'primary') become(user, flags, startedAs);
+    await side.start();
+    if (startedAs === 'shadow') become(user, flags, startedAs);
+  };
   try {
-    return await runToEnd(side, flags, delayMs);
+    return await runToEnd(side, flags, start, delayMs);
   } finally {
     await close();
   }
 }
 
-async function runToEnd(side: PairSide, flags: PairFlags, delayMs: number): Promise<Life> {
+async function runToEnd(
+  side: PairSide,
+  flags: PairFlags,
+  start: () => Promise<void>,
+  delayMs: number,
+): Promise<Life> {
   const ticker = flags.json ? printJson(side) : undefined;
   if (!flags.json) printText(side, flags);
   const life: Life = { status: 0, asked: false, connected: false, logged: false };
@@ -195,7 +207,7 @@ async function runToEnd(side: PairSide, flags: PairFlags, delayMs: number): Prom
   });
   try {
     await sleep(delayMs, undefined, { signal: stopped.signal });
-    await side.start();
+    await start();
     life.ended = await side.ended;
     if (flags.json) printEvent('ended', life.ended);
     else sayEnd(flags, life.ended);

@@ -45,7 +45,7 @@ export interface NextLife {
   detail: string;
 }
 
-type Flags = Pick<GuestFlags, 'net'> & LogFlags & PairFlags;
+type Flags = Pick<GuestFlags, 'net' | 'sandbox'> & LogFlags & PairFlags;
 
 export class Rejoin {
   readonly #flags: Flags;
@@ -76,11 +76,11 @@ export class Rejoin {
   }
 
   async shadow({ link }: NextLife): Promise<Shadow> {
-    const { log, fsync, net } = this.#flags;
+    const { log, fsync, net, sandbox } = this.#flags;
     const options: ShadowOptions = {
       ...pairOptions({ ...this.#flags, link }),
       connectMs: CONNECT_MS,
-      ...{ log, fsync, net, force: this.#ownsLog },
+      ...{ log, fsync, net, sandbox, force: this.#ownsLog },
     };
     return await Shadow.create(options);
   }

@@ -7,9 +7,11 @@ import { guestImage, logOptions, machineOptions } from './guest.js';
 import type { GuestFlags, LogFlags } from './options.js';
 import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
 import { attachTerminal } from './terminal.js';
+import { become, findUser } from './user.js';
 
 /** `lockstep run` and `lockstep record`. */
 export default async function run(flags: GuestFlags & LogFlags, program: string[]): Promise<number> {
+  const user = findUser(flags);
   const image = await guestImage(program, flags, process.stdin.isTTY || process.stdout.isTTY);
   // A terminal's keys pass through here, for Ctrl-C; anything else the machine reads itself.
   const options = {
@@ -38,8 +40,9 @@ export default async function run(flags: GuestFlags & LogFlags, program: string[
   );
   let control: Awaited<ReturnType<typeof serveControl>> | undefined;
   try {
-    await machine.start();
     if (flags.control !== undefined) control = await serveControl(flags.control, machine);
+    become(user, flags);
+    await machine.start();
     const ended = await machine.ended;
     terminal.release();
     sayEnd(flags, ended);

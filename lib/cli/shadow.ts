@@ -3,14 +3,18 @@ import { logOptions } from './guest.js';
 import type { GuestFlags, LogFlags, PairFlags } from './options.js';
 import { pairOptions, runSide } from './pair.js';
 import { Rejoin } from './rejoin.js';
+import { findUser } from './user.js';
 
-type Flags = Pick<GuestFlags, 'net' | 'sandbox'> & LogFlags & PairFlags & { once?: boolean };
+type Flags = Pick<GuestFlags, 'net' | 'sandbox' | 'user'> & LogFlags & PairFlags & { once?: boolean };
 
 /** `lockstep shadow`. */
 export default async function shadow(flags: Flags): Promise<number> {
+  const user = findUser(flags);
   const { net, sandbox } = flags;
   const side = await Shadow.create({ ...logOptions(flags), ...pairOptions(flags), net, sandbox });
   const { link, rejoin = link } = flags;
-  const again = flags.once ? undefined : new Rejoin(flags, [...new Set([rejoin, link])]);
-  return await runSide(side, flags, 'shadow', again);
+  // Another life would want the rights that were given up.
+  const ends = flags.once || user !== undefined;
+  const again = ends ? undefined : new Rejoin(flags, [...new Set([rejoin, link])]);
+  return await runSide(side, flags, 'shadow', { user, rejoin: again });
 }

@@ -13,7 +13,7 @@ export function threadsOf(pid: number): ThreadOf[] {
     try {
       const at = `/proc/${pid}/task/${thread}`;
       const status = readFileSync(`${at}/status`, 'utf8');
-      const field = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
+      const field = (name: string) => new RegExp(`^${name}:[ \\t]*(.*)$`, 'm').exec(status)?.[1] ?? '';
       return [{ name: readFileSync(`${at}/comm`, 'utf8').trim(), field }];
     } catch {
       return []; // it ended meanwhile
@@ -30,6 +30,25 @@ export async function threadsCalled(
   for (;;) {
     const found = threadsOf(pid).filter((thread) => thread.name === name);
     if (found.some(holds)) return found;
+    await sleep(10);
+  }
+}
+
+/** Who it is, and what it may: `uid gid groups permitted effective`, real, effective, saved and file system's alike. */
+export function rightsOf({ field }: ThreadOf): string {
+  const ids = ['Uid', 'Gid'].map((name) => [...new Set(field(name).split('\t'))].join(','));
+  return [...ids, `[${field('Groups').trim()}]`, field('CapPrm'), field('CapEff')].join(' ');
+}
+
+/** A worker that KVM itself has in each process with a machine. It runs in the kernel alone, and keeps its ids. */
+const KERNELS_OWN = 'kvm-nx-lpage-re';
+
+/** Of all threads, once they are root's no longer: what they differ in is said one after the other. */
+export async function rightsOnceChanged(pid: number): Promise<string> {
+  for (;;) {
+    const own = threadsOf(pid).filter(({ name }) => name !== KERNELS_OWN);
+    const rights = [...new Set(own.map(rightsOf))];
+    if (!rights.some((one) => one.startsWith('0 '))) return rights.join('; ');
     await sleep(10);
   }
 }
