@@ -69,7 +69,7 @@ async function look(server: Endpoint, rehearsed = false): Promise<void> {
     await server.ask(async (client) => {
       if (ready) await client.get(`${prefix}pairs/`).string();
       else await rehearse(client);
-    });
+    }, true);
     ready = true;
     tell({ answers: true });
   } catch (error) {

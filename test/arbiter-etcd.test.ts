@@ -1,46 +1,13 @@
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import { Arbiter, type EtcdOptions, Image, Primary } from '../lib/index.js';
 import { command, root, scratch } from './helpers/command.js';
-import { Etcd } from './helpers/etcd-hosts.js';
+import { certificates, freePort, withEtcd } from './helpers/etcd-server.js';
 import { patience } from './helpers/pace.js';
 import { tinyProgram } from './helpers/tiny-programs.js';
 
 const CONNECT_MS = 30_000;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-interface Running {
-  etcd: Etcd;
-  endpoint: string;
-  restart(): Promise<void>;
-}
-
-async function startEtcd(more: string[] = []): Promise<Running> {
-  const etcd = new Etcd(undefined, more);
-  const endpoint = `127.0.0.1:${await freePort()}`;
-  const peers = `127.0.0.1:${await freePort()}`;
-  await etcd.start(endpoint, peers);
-  return { etcd, endpoint, restart: () => etcd.start(endpoint, peers) };
-}
-
-async function withEtcd(more: string[], body: (running: Running) => Promise<void>): Promise<void> {
-  const running = await startEtcd(more);
-  try {
-    await body(running);
-  } finally {
-    await running.etcd.remove();
-  }
-}
 
 /** Another process's view: a client of its own. */
 async function using(options: EtcdOptions, body: (arbiter: Arbiter) => void | Promise<void>): Promise<void> {
@@ -107,27 +74,6 @@ test.serial('a claim that took longer than it may is read back', async (t) => {
     });
   });
 });
-
-function certificates(directory: string): string[] {
-  const openssl = (...argv: string[]) => execFileSync('openssl', argv, { cwd: directory, stdio: 'pipe' });
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-  const names = ['-addext', 'subjectAltName=IP:127.0.0.1'];
-  for (const name of ['ca', 'other']) {
-    openssl('req', '-x509', ...key, '-keyout', `${name}.key`, '-out', `${name}.pem`, '-subj', `/CN=${name}`);
-  }
-  const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-keyout', 'host.key', '-out', 'host.pem'];
-  openssl('req', '-x509', ...key, ...signed, '-subj', '/CN=host', ...names);
-  const at = (name: string) => join(directory, name);
-  const files = [
-    '--cert-file',
-    at('host.pem'),
-    '--key-file',
-    at('host.key'),
-    '--trusted-ca-file',
-    at('ca.pem'),
-  ];
-  return [...files, '--client-cert-auth'];
-}
 
 test.serial('TLS with certificates on both sides', async (t) => {
   const directory = scratch(t);

@@ -23,7 +23,10 @@ namespace {
 class Tap : public Nic {
  public:
   Tap(Fd fd, std::string name, bool flooded)
-      : fd_(std::move(fd)), name_(std::move(name)), flooded_(flooded) {}
+      : fd_(std::move(fd)),
+        name_(std::move(name)),
+        index_(static_cast<int>(if_nametoindex(name_.c_str()))),
+        flooded_(flooded) {}
   int fd() const override { return fd_.get(); }
   std::string name() const override { return name_; }
   size_t receive(std::span<uint8_t> into) override {
@@ -36,12 +39,13 @@ class Tap : public Nic {
   // A bridge of this host's alone has learned the machine behind the way to the other host, and would drop
   // what comes from there. It does not learn it behind this port instead: the next shadow could hear nothing.
   void listen_for(const std::array<uint8_t, 6>& address) override {
-    if (flooded_) let_bridge_forget(static_cast<int>(if_nametoindex(name_.c_str())), address);
+    if (flooded_) let_bridge_forget(index_, address);
   }
 
  private:
   Fd fd_;
   const std::string name_;
+  const int index_;
   const bool flooded_;
 };
 
