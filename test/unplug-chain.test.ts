@@ -19,8 +19,11 @@ test('killed, cut off, and both, again and again: nothing is lost, and the machi
     seed: random.seed,
     clients: 50,
     thinkMsMax: 20,
+    // Whoever is suspected here is so because its host does not answer.
+    options: ['--silence', '10000'],
   });
   try {
+    t.deepEqual(await chain.stall(600), []);
     for (const [kind, victim] of UNPLUGS) {
       const report = await chain.unplug({ kind, victim, beforeMs: random.between(0, 500) });
       // Long before it is silent: its host does not even acknowledge.

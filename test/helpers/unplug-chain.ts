@@ -214,6 +214,19 @@ export class UnplugChain {
     return { ...pause, ...(await this.#protect(after, host)) };
   }
 
+  /** The shadow's process stands still for so long; its host does not. Who suspected the other meanwhile. */
+  async stall(ms: number): Promise<string[]> {
+    const sides = [this.#live, this.#shadow] as SideChild[];
+    const before = sides.map((side) => side.count('suspected'));
+    this.#shadow?.signal('SIGSTOP');
+    await sleep(ms);
+    this.#shadow?.signal('SIGCONT');
+    await sleep(ms);
+    return sides
+      .filter((side, index) => side.count('suspected') > (before[index] as number))
+      .map(({ name }) => name);
+  }
+
   /** `act` has the next generation begin, with `survivor` as its live side. */
   async #pass(survivor: SideChild, beforeMs: number, act: () => unknown): Promise<Pause> {
     const clients = this.#clients as Clients;
