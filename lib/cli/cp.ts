@@ -1,13 +1,13 @@
 import { stat, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { basename, join } from 'node:path';
+import { ask } from '../control/control-client.js';
+import type { ControlRequest } from '../control/control-server.js';
 import { type ErrorCode, LockstepError } from '../errors.js';
 import type { GuestTreeEntry } from '../guest-tree-answer.js';
 import { invalid } from '../options.js';
 import { Recording } from '../recording.js';
 import { replay } from '../replay.js';
-import { ask } from './control-client.js';
-import type { ControlRequest } from './control-server.js';
 import { writeTree } from './copy-tree.js';
 import { say } from './report.js';
 

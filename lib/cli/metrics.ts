@@ -1,10 +1,10 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { SideReport, SideWatch } from '../control/side-report.js';
 import { LockstepError } from '../errors.js';
 import { invalid } from '../options.js';
 import type { PairSide } from '../pair-side.js';
-import type { SideReport, SideWatch } from './side-report.js';
 
 /** Of a pause, in seconds: from what nobody sees to what clients give up at. */
 const PAUSE_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];

@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Arbiter } from '../arbiter.js';
+import { serveControl } from '../control/control-server.js';
+import { SideWatch } from '../control/side-report.js';
 import { LockstepError } from '../errors.js';
 import { monotonicUs, type PairEvents, type PairNotice, type PairNoticeName } from '../events.js';
 import type { PairOptions, PairSide } from '../pair-side.js';
-import { serveControl } from './control-server.js';
 import { etcdKeys } from './etcd.js';
 import type { PairFlags } from './options.js';
 import type { Life, NextLife, Rejoin } from './rejoin.js';
 import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
 import { securityOptions } from './security.js';
-import { SideWatch } from './side-report.js';
 import { become, type User } from './user.js';
 
 const STATUS_MS = 100;

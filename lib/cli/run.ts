@@ -1,8 +1,8 @@
+import { serveControl } from '../control/control-server.js';
 import { LockstepError } from '../errors.js';
 import { Machine } from '../machine.js';
 import type { LogOptions } from '../options.js';
 import { createRecorded } from '../recording.js';
-import { serveControl } from './control-server.js';
 import { guestImage, logOptions, machineOptions } from './guest.js';
 import type { GuestFlags, LogFlags } from './options.js';
 import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ask } from '../control/control-client.js';
+import type { Pause, SideReport } from '../control/side-report.js';
 import { type ErrorCode, LockstepError } from '../errors.js';
-import { ask } from './control-client.js';
 import { aligned, bytes } from './report.js';
-import type { Pause, SideReport } from './side-report.js';
 
 interface Flags {
   json?: boolean;

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ask } from '../control/control-client.js';
+import type { ControlReply, ControlRequest } from '../control/control-server.js';
+import type { SideReport } from '../control/side-report.js';
 import { type ErrorCode, LockstepError } from '../errors.js';
-import { ask } from './control-client.js';
-import type { ControlReply, ControlRequest } from './control-server.js';
 import { say } from './report.js';
-import type { SideReport } from './side-report.js';
 
 interface Flags {
   control: string;

@@ -6,7 +6,7 @@ import { availableParallelism, freemem, homedir, hostname, networkInterfaces } f
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EtcdOptions } from '../arbiter-etcd.js';
-import { ask } from '../cli/control-client.js';
+import { ask } from '../control/control-client.js';
 import { type Deferred, deferred } from '../deferred.js';
 import { LockstepError } from '../errors.js';
 import { type CableOptions, cableConfig } from '../net-options.js';

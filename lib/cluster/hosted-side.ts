@@ -2,8 +2,8 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type SideLine, SideProcess } from '../cli/side-process.js';
 import { ConsoleClient } from '../console-client.js';
+import { type SideLine, SideProcess } from '../control/side-process.js';
 import type { Ended, EndReason } from '../events.js';
 import { OutputFile } from './output-file.js';
 import type { SideStatus } from './records.js';

@@ -1,7 +1,7 @@
 /** A directory is one process's at a time: held by a socket in it, which a process that is killed lets go. */
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
-import { removeStale } from '../cli/control-server.js';
+import { removeStale } from '../control/control-server.js';
 import { LockstepError } from '../errors.js';
 
 export class DirectoryLock {

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { lockstep } from '../side-process.js';
+import { lockstep } from '../../control/side-process.js';
 
-export { type SideLine, SideProcess } from '../side-process.js';
+export { type SideLine, SideProcess } from '../../control/side-process.js';
 
 /** Runs a program and collects its output; `input` is all it reads. Aborted, it is ended. */
 export async function collect(
