@@ -60,6 +60,7 @@ export interface NativeConfig {
   nic?: {
     tap?: string;
     bridge?: string;
+    learned?: boolean;
     path?: string;
     peer?: string;
   };

@@ -17,6 +17,8 @@ export interface CableOptions {
    * whose machine is to be reached after a takeover have one in the same network.
    */
   bridge?: string;
+  /** The bridge learns the machine behind this port by itself: for a shadow that gives up its rights. */
+  learned?: boolean;
 }
 
 export interface NetOptions extends CableOptions {
@@ -78,12 +80,15 @@ function interfaceName(name: string, invalid: Invalid): string {
 }
 
 /** The addon's part of it; nothing for a card that is joined to nothing. */
-export function cableConfig({ tap, unix, bridge }: CableOptions, invalid: Invalid): NativeConfig['nic'] {
+export function cableConfig(
+  { tap, unix, bridge, learned }: CableOptions,
+  invalid: Invalid,
+): NativeConfig['nic'] {
   if ((tap ?? bridge) !== undefined && unix !== undefined)
     throw invalid(`net has both ${tap === undefined ? 'bridge' : 'tap'} and unix`, 'Choose one.');
   if ((tap ?? bridge) !== undefined) {
     const name = tap === undefined || tap === true ? '' : interfaceName(tap, invalid);
-    return { tap: name, bridge: bridge === undefined ? undefined : interfaceName(bridge, invalid) };
+    return { tap: name, bridge: bridge === undefined ? undefined : interfaceName(bridge, invalid), learned };
   }
   if (unix === undefined) return undefined;
   const [path = '', peer = '', ...rest] = unix.split(',');

@@ -78,6 +78,7 @@ NicConfig parse_nic(const Fields& fields) {
     nic.kind = NicConfig::Kind::kTap;
   nic.name = fields.text("tap");
   nic.bridge = fields.text("bridge");
+  nic.learned = fields.flag("learned");
   nic.path = fields.text("path");
   nic.peer = fields.text("peer");
   return nic;

@@ -60,9 +60,10 @@ void Machine::prepare_origin() {
 }
 
 void Machine::plug_in() {
-  // A shadow hears what is sent to its primary. Behind its own card a bridge must learn the machine, once
-  // that speaks there: one of its host's alone has learned it behind the way to the other host.
-  config_.nic.flooded = config_.mode == Mode::kPrimary;
+  // Each side of a pair hears what is sent to the other; but where the bridge cannot be told anything later,
+  // it must learn the machine by itself.
+  config_.nic.flooded =
+      (config_.mode == Mode::kPrimary || config_.mode == Mode::kShadow) && !config_.nic.learned;
   if (options_.net) nic_ = open_nic(config_.nic, *options_.net);
   cable_ = nic_.get();
 }

@@ -10,7 +10,9 @@ type Flags = Pick<GuestFlags, 'net' | 'sandbox' | 'user'> & LogFlags & PairFlags
 /** `lockstep shadow`. */
 export default async function shadow(flags: Flags): Promise<number> {
   const user = findUser(flags);
-  const { net, sandbox } = flags;
+  const { sandbox } = flags;
+  // Only root can tell a bridge anything once this side is live.
+  const net = flags.net && { ...flags.net, learned: user !== undefined };
   const side = await Shadow.create({ ...logOptions(flags), ...pairOptions(flags), net, sandbox });
   const { link, rejoin = link } = flags;
   // Another life would want the rights that were given up.

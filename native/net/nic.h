@@ -17,6 +17,7 @@ struct NicConfig {
   Kind kind = Kind::kNone;
   std::string name;        // kTap: the interface, "" makes up one
   std::string bridge;      // kTap: which it becomes a port of, "" of none
+  bool learned = false;    // kTap with a bridge: it is told nothing, and learns the machine by itself
   bool flooded = false;    // kTap with a bridge: the other ports hear what is sent to the machine
   std::string path, peer;  // kUnix: this side's socket, and the other's ("": whoever last sent something)
 };
