@@ -216,6 +216,10 @@ void PairImpl::finish(const End& end, uint32_t wait_ms) {
   // have to deliver it itself.
   changed_.wait(lock, [&] { return is_over() || role_live_ || fence_.phase == FencePhase::kEnded; });
   if (!role_live_ || is_over()) return;
+  // That it ended is output like any other: who goes on might know of nothing that ends it.
+  const uint64_t mark = mark_sent_;
+  changed_.wait(lock, [&] { return is_over() || !is_held() || mark_acked_ >= mark; });
+  if (is_over()) return;
   // A server of the network may have nobody at its console.
   const bool nobody = !console_->had_client() && ledger_.start(LS_CH_CONSOLE) <= forgotten_bytes_;
   if (nobody && ledger_.end(kNetworkChannel) > 0) wait_ms = std::min(wait_ms, kNobodyWaitMs);

@@ -329,6 +329,26 @@ TEST(without_the_arbiter_nobody_speaks_until_it_is_back) {
   CHECK(client.echoed() == text && client.have() == pair.shadow.guest->history());
 }
 
+TEST(an_end_is_told_when_the_shadow_knows_of_it_or_cannot_go_on) {
+  auto arbiter = std::make_shared<MoodyArbiter>();
+  TestPair pair(false, [&](PairOptions& o) { o.arbiter = arbiter; });
+  Pair& primary = *pair.primary.pair;
+  TestClient client(pair.consoles(), "", 20);
+  pair.shadow.start(false);
+  CHECK(primary.wait_protected());
+  arbiter->away = true;
+  pair.shadow.kill();
+  std::jthread guest([&] {
+    primary.frame(Bytes(10), 1);  // what makes the program end, without another word
+    primary.finish({0, 0, EndReason::kExited, 0}, 20'000);
+  });
+  run_until(client, [&] { return pair.primary.time_of(PairNotice::kArbiterUnreachable) != 0; });
+  for (int i = 0; i < 20; i++) client.step(10);
+  CHECK(!client.ended());
+  arbiter->away = false;
+  run_until(client, [&] { return client.ended(); });
+}
+
 TEST(a_slow_shadow_slows_the_primary_and_is_not_suspected) {
   TestPair pair(false, [](PairOptions& o) {
     o.lag_bytes_max = 2000;

@@ -35,9 +35,9 @@ export class Chain {
     await this.live.notice('listening');
   }
 
-  /** A new shadow, once it is armed. */
+  /** A new shadow, once it is armed, which it is the first time or never. */
   async join(args: string[] = []): Promise<SideProcess> {
-    const shadow = this.#spawn('shadow', args);
+    const shadow = this.#spawn('shadow', ['--once', ...args]);
     await shadow.notice('armed');
     return shadow;
   }
