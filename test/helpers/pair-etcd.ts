@@ -125,8 +125,10 @@ function restartThenKill(side: Side): Scenario {
 function killThenRestart(side: Side): Scenario {
   return async (random) => {
     const { pair, fed } = await atWork(random);
-    await hosts.etcd.kill();
+    // Both at once: what took its time could find the program at its end.
+    hosts.etcd.signal('SIGKILL');
     pair[side].signal('SIGKILL');
+    await hosts.etcd.kill();
     try {
       await mustBeSilent(pair, other(side), random);
     } finally {
