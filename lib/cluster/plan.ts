@@ -117,25 +117,29 @@ interface Context {
   avoid: ReadonlySet<string> | undefined;
 }
 
-/** One is live: what belongs to older generations goes, and where there is no shadow one comes. */
+/**
+ * It cannot be the one that goes on when the live side is lost: it is over, or was armed under an older generation, or
+ * was to join another side and came too late. One that was told to join this one may be its shadow at this moment.
+ */
+function isPast({ dead, wanted, status }: Side, live: SideStatus): boolean {
+  if (dead) return true;
+  if (status?.generation) return status.generation < live.generation;
+  return wanted.generation < live.generation && wanted.join !== live.link;
+}
+
+/** One is live: what can never succeed it goes, and where there is no shadow one comes. */
 function mend({ machine, hosts, sides, avoid }: Context, live: Side): Step[] {
-  const generation = live.status?.generation ?? 0;
-  // The generation may have moved on while a side was on its way: one that was armed for the present one belongs to it.
-  const isOld = ({ wanted, status }: Side) =>
-    Math.max(wanted.generation, status?.armed ? status.generation : 0) < generation;
-  const old = sides.filter((side) => side !== live && (side.dead || isOld(side)));
-  // One that was never armed, as far as is known, may be joining just now; it is not ended then.
-  const steps: Step[] = old.flatMap(({ id, dead, wanted, status }): Step[] =>
-    dead || status?.armed ? [{ kind: 'forget', id }] : wanted.stop ? [] : [{ kind: 'stop', id }],
-  );
-  if (live.status?.protected) return steps;
+  const status = live.status as SideStatus;
+  const { generation, link } = status;
+  const old = sides.filter((side) => side !== live && isPast(side, status));
+  const steps: Step[] = old.map(({ id }) => ({ kind: 'forget', id }));
+  if (status.protected) return steps;
   const current = sides.filter((side) => side !== live && !old.includes(side));
   // What the live side said may be old already: should this one have joined it meanwhile, it is not ended, and told apart
   // when it is heard again. Until then another one may try.
   for (const { id, wanted } of current.filter(({ unheard }) => unheard))
     if (!wanted.stop) steps.push({ kind: 'stop', id });
   if (current.some(({ unheard }) => !unheard)) return [...steps, { kind: 'wait', why: 'a shadow joins' }];
-  const { link } = live.status ?? {};
   if (link === undefined) return [...steps, { kind: 'wait', why: 'the live side does not listen yet' }];
   const choice = chooseHost(machine, hosts, new Set([live.wanted.host]), avoid);
   if (!choice.host) return [...steps, noHost(choice)];
