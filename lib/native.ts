@@ -138,6 +138,7 @@ export interface NativeStats {
 }
 
 export interface NativePairStatus {
+  pairId: string;
   live: boolean;
   protected: boolean;
   fenced: boolean;

@@ -12,6 +12,8 @@ import { makeSide, type PairOptions, PairSide } from './pair-side.js';
 export type ShadowOptions = PairOptions &
   OptionalLogOptions &
   SandboxOptions & {
+    /** Join no other pair than this one. Default: whichever is there. */
+    pairId?: string;
     /** Where the machine's network card is joined to once this side is live; its addresses come from the primary. */
     net?: CableOptions;
     /** @internal Test aid: kicks the vCPU at random moments. */
@@ -29,6 +31,10 @@ export class Shadow extends PairSide {
       kicksPerSecond: options.kicks?.perSecond,
       kickSeed: options.kicks?.seed,
     };
-    return await makeSide(options, '', (pair) => new Shadow({ mode: 'shadow', ...config, pair }));
+    return await makeSide(
+      options,
+      options.pairId ?? '',
+      (pair) => new Shadow({ mode: 'shadow', ...config, pair }),
+    );
   }
 }

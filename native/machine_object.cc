@@ -337,6 +337,7 @@ Napi::Value MachineObject::pair_status(const Napi::CallbackInfo& info) {
   Napi::Object object = Napi::Object::New(env);
   auto status = machine_->pair_status();
   if (!status) return object;
+  object["pairId"] = status->pair_id;
   object["live"] = status->live;
   object["protected"] = status->is_protected;
   object["fenced"] = status->fenced;

@@ -1,4 +1,5 @@
 /** Shadows that join while the machine runs: real programs in real processes, killed again and again. */
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -123,6 +124,17 @@ test.serial('a shadow killed while it joins changes nothing, and the next one ca
   t.like(await client.ended, { reason: 'exited', status: 0 });
   t.is(typist.text, answers(typist.lines));
   t.is(await chain.live.end(), 'status 0');
+});
+
+test.serial('a shadow joins the pair that it is told to, and no other', async (t) => {
+  const chain = new Chain(scratch(t));
+  t.teardown(() => chain.kill());
+  await chain.start(['--', ...AWK]);
+  await t.throwsAsync(chain.join(['--pair', '0'.repeat(32)]), { message: /belongs to another pair/ });
+  chain.sides.pop();
+  while (chain.live.status.pairId === undefined) await once(chain.live, 'line');
+  await chain.join(['--pair', String(chain.live.status.pairId)]);
+  await chain.takeOver();
 });
 
 test.serial('a machine that moves from side to side answers every line once', async (t) => {

@@ -122,6 +122,7 @@ function buildProgram(finish: (status: number) => void): Command {
   shadow
     .addOption(networkOption('where the network card is joined to once this side is live:'))
     .addOption(controlOption())
+    .option('--pair <id>', 'join no other pair than this one (default: whichever is there)')
     .option(
       '--once',
       'end when out of the pair, where the live side went on: do not start over as its shadow',

@@ -45,7 +45,7 @@ export interface NextLife {
   detail: string;
 }
 
-type Flags = Pick<GuestFlags, 'net' | 'sandbox'> & LogFlags & PairFlags;
+type Flags = Pick<GuestFlags, 'net' | 'sandbox'> & LogFlags & PairFlags & { pair?: string };
 
 export class Rejoin {
   readonly #flags: Flags;
@@ -79,6 +79,7 @@ export class Rejoin {
     const { log, fsync, net, sandbox } = this.#flags;
     const options: ShadowOptions = {
       ...pairOptions({ ...this.#flags, link }),
+      pairId: this.#flags.pair,
       connectMs: CONNECT_MS,
       ...{ log, fsync, net, sandbox, force: this.#ownsLog },
     };

@@ -83,6 +83,7 @@ export class HostedSide {
       incarnation,
       state: exited !== undefined ? 'over' : status.generation === undefined ? 'starting' : 'running',
       link: this.#listens && !this.over ? listensAt : undefined,
+      pair: status.pairId as string | undefined,
       live: this.live,
       protected: this.protected,
       armed: this.#armed,

@@ -144,7 +144,11 @@ function mend({ machine, hosts, sides, avoid }: Context, live: Side): Step[] {
   const choice = chooseHost(machine, hosts, new Set([live.wanted.host]), avoid);
   if (!choice.host) return [...steps, noHost(choice)];
   const { name: host, incarnation } = choice.host;
-  return [...steps, { kind: 'start', side: { role: 'shadow', host, incarnation, join: link, generation } }];
+  const { pair } = status;
+  return [
+    ...steps,
+    { kind: 'start', side: { role: 'shadow', host, incarnation, join: link, pair, generation } },
+  ];
 }
 
 /** It has run, and nobody says that he runs it now: somebody takes over, or is cut off. Only what is known to be dead is lost. */
@@ -169,7 +173,8 @@ function begin({ machine, hosts, sides, avoid }: Context): Step[] {
     const choice = chooseHost(machine, hosts, taken, avoid);
     if (!choice.host) return noHost(choice);
     const { name: host, incarnation } = choice.host;
-    return { kind: 'start', side: { role, host, incarnation, join, generation: 1 } };
+    const pair = role === 'shadow' ? primary?.status?.pair : undefined;
+    return { kind: 'start', side: { role, host, incarnation, join, pair, generation: 1 } };
   };
   if (!primary) return shadow ? [{ kind: 'forget', id: shadow.id }] : [place('primary')];
   const bothGo: Step[] = [primary, shadow].flatMap((side) => (side ? [{ kind: 'forget', id: side.id }] : []));

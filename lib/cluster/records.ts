@@ -53,6 +53,8 @@ export interface WantedSide {
   /** Of a shadow: whose it is to be, and in which generation of it. A side of an older one is out of date. */
   join?: string;
   generation: number;
+  /** The pair that it is to join, where that is known. */
+  pair?: string;
   /** End it if it was never armed, and say how it ended. When this record is gone, end it in any case. */
   stop?: boolean;
 }
@@ -64,6 +66,8 @@ export interface SideStatus {
   state: 'starting' | 'running' | 'over';
   /** Where a shadow can join it. */
   link?: string;
+  /** Its pair's id. */
+  pair?: string;
   live: boolean;
   protected: boolean;
   /** It has been one of an armed pair. */

@@ -48,8 +48,12 @@ export class SideCommand {
 
   args(spec: MachineSpec, wanted: WantedSide, listensAt: string, image: string | undefined): string[] {
     const net = spec.net && this.#net !== undefined ? ['--net', this.#net] : [];
-    if (wanted.role === 'shadow')
-      return ['--link', wanted.join ?? '', '--relink', listensAt, ...this.#shared, ...net];
+    if (wanted.role === 'shadow') {
+      const { join: link = '', pair } = wanted;
+      // What comes after its end is the keeper's to say, and who answers at that address may be another machine by now.
+      const whose = pair === undefined ? [] : ['--pair', pair];
+      return ['--once', '--link', link, ...whose, '--relink', listensAt, ...this.#shared, ...net];
+    }
     const { ip, gateway, mac } = spec.net ?? {};
     const card = Object.entries({ ip, gateway, mac }).flatMap(([name, value]) =>
       value === undefined ? [] : [`--${name}`, value],

@@ -291,6 +291,7 @@ PairStatus PairImpl::status() const {
   s.lsn_acked = role_live_ ? lsn_acked_ : last_ack_.received;
   s.lsn_executed = role_live_ ? lsn_executed_ : executed_lsn_.load();
   s.log_bytes = role_live_ ? log_bytes_ : log_offset_ + log_bytes_;
+  s.pair_id = options_.pair_id;
   s.output_bytes_held = ledger_.held();
   s.output_bytes_forgotten = forgotten_bytes_;
   s.link_round_trip_us = round_trip_us_;
