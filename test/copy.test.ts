@@ -13,7 +13,7 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { SideProcess } from '../lib/cli/demo/children.js';
+import { SideProcess } from '../lib/control/side-process.js';
 import { parseTree } from '../lib/guest-tree-answer.js';
 import { command, lockstep, run, scratch } from './helpers/command.js';
 

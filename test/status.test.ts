@@ -1,7 +1,7 @@
 /** What an operator asks of a pair: `lockstep status` and the metrics, before and after the primary is killed. */
 import { join } from 'node:path';
 import test from 'ava';
-import { SideProcess } from '../lib/cli/demo/children.js';
+import { SideProcess } from '../lib/control/side-process.js';
 import { ConsoleClient } from '../lib/index.js';
 import { run, scratch } from './helpers/command.js';
 

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SideProcess } from '../../lib/cli/demo/children.js';
+import { SideProcess } from '../../lib/control/side-process.js';
 import { monotonicUs } from '../../lib/events.js';
 import { ConsoleClient } from '../../lib/index.js';
 import type { Case } from '../lib/case.js';

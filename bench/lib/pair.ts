@@ -1,7 +1,7 @@
 /** A pair in two processes of their own, as `lockstep demo` starts it, with a console client here. */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { SideProcess } from '../../lib/cli/demo/children.js';
+import { SideProcess } from '../../lib/control/side-process.js';
 import { ConsoleClient } from '../../lib/index.js';
 import { within } from './measure.js';
 

@@ -1,7 +1,7 @@
 // A chain of sides in processes of their own: each new one joins the machine while it runs, and then the live one
 // is killed.
 import { join } from 'node:path';
-import { SideProcess } from '../../lib/cli/demo/children.js';
+import { SideProcess } from '../../lib/control/side-process.js';
 
 export class Chain {
   readonly sides: SideProcess[] = [];

@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SideProcess } from '../../lib/cli/demo/children.js';
+import { SideProcess } from '../../lib/control/side-process.js';
 import { ADDRESS, makeBridge, NET, waitForRedis } from './plug.js';
 import { RedisClients } from './redis-clients.js';
 import type { UnplugJob, UnplugReport } from './unplug.js';

@@ -2,8 +2,6 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { lockstep } from '../../control/side-process.js';
 
-export { type SideLine, SideProcess } from '../../control/side-process.js';
-
 /** Runs a program and collects its output; `input` is all it reads. Aborted, it is ended. */
 export async function collect(
   command: string,

@@ -1,10 +1,11 @@
 /** The mail server of the unplug demo, packed, and started on two hosts. */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { SideProcess } from '../../control/side-process.js';
 import { LockstepError } from '../../errors.js';
 import { Image } from '../../image.js';
 import { bytes, count } from '../report.js';
-import { collect, SideProcess } from './children.js';
+import { collect } from './children.js';
 import type { CommandLine, Hosts } from './hosts.js';
 import { type Mail, PORT } from './mail.js';
 import type { Screen } from './screen.js';

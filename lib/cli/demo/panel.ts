@@ -1,6 +1,7 @@
 /** What the hosts of the unplug demo do at this moment, as lines for a terminal or one line for a file. */
+
+import type { SideProcess } from '../../control/side-process.js';
 import { bytes } from '../report.js';
-import type { SideProcess } from './children.js';
 import type { Host } from './hosts.js';
 import type { Users } from './users.js';
 

@@ -1,4 +1,4 @@
-import type { SideLine } from './children.js';
+import type { SideLine } from '../../control/side-process.js';
 
 export function milliseconds(us: number): string {
   return `${(us / 1000).toFixed(2).padStart(8)} ms`;
