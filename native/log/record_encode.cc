@@ -6,8 +6,18 @@
 namespace lockstep {
 namespace {
 
-void require(bool right, const std::string& what) {
-  if (!right) throw Failure("ERR_LOCKSTEP_INTERNAL", "this record has no place in a log: " + what);
+[[noreturn]] void refuse(const std::string& why) {
+  throw Failure("ERR_LOCKSTEP_INTERNAL", "this record has no place in a log: " + why);
+}
+
+void require(bool right, const char* what) {
+  if (!right) refuse(what);
+}
+
+// Numbers are put into words only where the message is needed: every event comes by here.
+void require_next(uint64_t lsn, const DeltaState& state, const char* kind) {
+  if (lsn != state.lsn + 1)
+    refuse(std::string(kind) + " " + std::to_string(lsn) + " after event " + std::to_string(state.lsn));
 }
 
 void encode_inputs(const std::vector<Input>& inputs, Bytes& out) {
@@ -36,8 +46,7 @@ void encode_inputs(const std::vector<Input>& inputs, Bytes& out) {
 }
 
 void encode_event(const Event& event, DeltaState& state, Bytes& out) {
-  require(event.lsn == state.lsn + 1,
-          "event " + std::to_string(event.lsn) + " after event " + std::to_string(state.lsn));
+  require_next(event.lsn, state, "event");
   for (const Input& input : event.inputs)
     require(static_cast<uint8_t>(input.kind) < kInputKinds &&
                 (input.kind != InputKind::kPacket || input.channel == 0),
@@ -135,8 +144,7 @@ void encode_takeover(const Takeover& takeover, DeltaState& state, Bytes& out) {
 }
 
 void encode_checkpoint(const Checkpoint& checkpoint, DeltaState& state, Bytes& out) {
-  require(checkpoint.lsn == state.lsn + 1,
-          "checkpoint " + std::to_string(checkpoint.lsn) + " after event " + std::to_string(state.lsn));
+  require_next(checkpoint.lsn, state, "checkpoint");
   require(checkpoint.vcpu.size() <= kVcpuBytesMax, "a checkpoint of too large a vCPU");
   out.push_back(kCheckpointTag);
   out.push_back(checkpoint.last);

@@ -95,7 +95,10 @@ void Recorder::log(Event* event) {
   event->lsn = parts_.at.lsn + 1;
   event->accesses = parts_.at.accesses;
   event->access_hash = parts_.at.access_hash();
-  append(*event);
+  // There and back: a copy would copy every packet.
+  Record record(std::move(*event));
+  append(record);
+  *event = std::get<Event>(std::move(record));
   if (!parts_.pair) return;
   // What has come in is in the shadow before the guest sees it, so that it need not come again after a
   // takeover: whoever sent it would notice only by a timer of its own that nobody has answered.
