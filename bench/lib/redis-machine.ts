@@ -1,6 +1,7 @@
 /**
- * A process for a network namespace of its own: runs or records redis-server in a machine under the given loads,
- * and relives what was recorded. Takes a RedisJob and prints a RedisOutcome, both as JSON.
+ * A process for a network namespace of its own: runs or records redis-server in a machine, puts it under a load
+ * for each line it reads, and relives at the end what was recorded. Takes a RedisJob; reads Loads and prints
+ * RedisBursts, a line each; the end of its input ends it, with a RedisRecorded. All as JSON.
  */
 import { execFileSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -9,15 +10,26 @@ import { benchmark, type Load, type Speed } from './redis-loads.js';
 
 export interface RedisJob {
   argv: string[];
-  loads: Load[];
   /** Where to record to; without it, the machine is not recorded. */
   log?: string;
+  /** How often to relive it. */
+  replays: number;
 }
 
-export interface RedisOutcome {
-  /** `cpuUs`: of this process, for a request: the machine, and what the host's network does on its behalf. */
-  loads: { speed: Speed; perRequest: Record<string, number>; cpuUs: number }[];
-  log?: { events: number; eventBytes: number; inputBytes: number; replayMs: number; equal: boolean };
+export interface RedisBurst {
+  speed: Speed;
+  perRequest: Record<string, number>;
+  /** Of this process, for a request: the machine, and what the host's network does on its behalf. */
+  cpuUs: number;
+}
+
+export interface RedisRecorded {
+  events: number;
+  eventBytes: number;
+  inputBytes: number;
+  replayMs: number[];
+  /** Whether all of them came to the same. */
+  equal: boolean;
 }
 
 const ADDRESS = '10.0.2.15';
@@ -37,7 +49,33 @@ function perRequest(before: MachineStats, after: MachineStats, requests: number)
   );
 }
 
-async function main({ argv, loads, log }: RedisJob): Promise<RedisOutcome> {
+/** One load, and what it cost. */
+async function burst(machine: Machine, load: Load): Promise<RedisBurst> {
+  const before = machine.stats();
+  const busyBefore = process.cpuUsage();
+  const speed = await benchmark(ADDRESS, load);
+  const { user, system } = process.cpuUsage(busyBefore);
+  const requests = 2 * load.requests;
+  const costs = perRequest(before, machine.stats(), requests);
+  return { speed, perRequest: costs, cpuUs: (user + system) / requests };
+}
+
+async function relive(log: string, replays: number): Promise<RedisRecorded> {
+  const { info } = await Recording.open(log);
+  const { events, eventBytes, inputBytes } = info;
+  const recorded: RedisRecorded = { events, eventBytes, inputBytes, replayMs: [], equal: true };
+  for (let i = 0; i < replays; i++) {
+    const begun = performance.now();
+    const { divergence } = await (await replay(log)).result;
+    recorded.replayMs.push(performance.now() - begun);
+    recorded.equal &&= divergence === null;
+  }
+  return recorded;
+}
+
+const say = (value: unknown) => process.stdout.write(`${JSON.stringify(value)}\n`);
+
+async function main({ argv, log, replays }: RedisJob): Promise<void> {
   const image = await Image.fromProgram({ argv });
   const options = { net: { tap: true }, stdin: 'ignore' } as const;
   const machine = log ? await record(image, { ...options, log }) : await Machine.create(image, options);
@@ -46,28 +84,12 @@ async function main({ argv, loads, log }: RedisJob): Promise<RedisOutcome> {
     if (line.includes('Ready to accept connections')) break;
   machine.stdout.resume();
   machine.stderr.resume();
-  const outcome: RedisOutcome = { loads: [] };
-  for (const load of loads) {
-    const before = machine.stats();
-    const busyBefore = process.cpuUsage();
-    const speed = await benchmark(ADDRESS, load);
-    const { user, system } = process.cpuUsage(busyBefore);
-    const requests = 2 * load.requests;
-    const costs = perRequest(before, machine.stats(), requests);
-    outcome.loads.push({ speed, perRequest: costs, cpuUs: (user + system) / requests });
-  }
+  for await (const line of createInterface({ input: process.stdin }))
+    say(await burst(machine, JSON.parse(line)));
   execFileSync('redis-cli', ['-h', ADDRESS, 'shutdown', 'nosave']);
   await machine.ended;
   await machine.close();
-  if (log) {
-    const { info } = await Recording.open(log);
-    const begun = performance.now();
-    const { divergence } = await (await replay(log)).result;
-    const replayMs = performance.now() - begun;
-    const { events, eventBytes, inputBytes } = info;
-    outcome.log = { events, eventBytes, inputBytes, replayMs, equal: divergence === null };
-  }
-  return outcome;
+  if (log) say(await relive(log, replays));
 }
 
-console.log(JSON.stringify(await main(JSON.parse(process.argv[2] as string))));
+await main(JSON.parse(process.argv[2] as string));
