@@ -18,6 +18,7 @@ import { idle } from './cases/idle.js';
 import { logVolume } from './cases/log-volume.js';
 import { micro } from './cases/micro.js';
 import { outputLatency } from './cases/output-latency.js';
+import { pairThroughput } from './cases/pair-throughput.js';
 import { qemu } from './cases/qemu.js';
 import { redis } from './cases/redis.js';
 import { reprotect } from './cases/reprotect.js';
@@ -38,6 +39,7 @@ const CASES: Case[] = [
   failoverTime,
   reprotect,
   outputLatency,
+  pairThroughput,
   redis,
   exitCost,
   digestCost,
