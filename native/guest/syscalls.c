@@ -29,7 +29,7 @@ typedef long (*call)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)
     X(timer_getoverrun) X(timer_delete) X(epoll_create) X(epoll_create1) X(epoll_ctl) X(epoll_wait)      \
     X(epoll_pwait) X(epoll_pwait2) X(eventfd) X(eventfd2) X(timerfd_create) X(timerfd_settime)           \
     X(timerfd_gettime) X(signalfd) X(signalfd4) X(rt_sigqueueinfo) X(rt_tgsigqueueinfo)           \
-    X(pidfd_send_signal) X(sethostname)
+    X(pidfd_send_signal) X(sethostname) X(capget) X(capset) X(pkey_alloc)
 
 /* Calls answered by another call's function. */
 #define SHARED(X)                                                                                      \
