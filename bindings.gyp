@@ -61,6 +61,7 @@
       'native/memory/dirty_tracker.cc',
       'native/memory/guest_memory.cc',
       'native/memory/memory_sender.cc',
+      'native/memory/memory_source.cc',
       'native/memory/page_pieces.cc',
       'native/memory/stream_hash.cc',
       'native/net/bridge_port.cc',

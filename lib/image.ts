@@ -65,7 +65,7 @@ export class Image {
     return image;
   }
 
-  /** Mode, segments, hash, and the manifest: program, files, and every instruction replaced or left. */
+  /** Mode, segments, identity, and the manifest: program, files, and every instruction replaced or left. */
   async inspect(): Promise<ImageInfo> {
     const { inspectImage } = await import('./image/image-file.js');
     this.#info ??= inspectImage(this.bytes, this.#name);

@@ -192,18 +192,14 @@ void prepare_vcpu(const CpuModel& model, KvmVcpu& vcpu) { vcpu.set_cpuid(model.e
 
 void boot_image(const Image& image, const CpuModel& model, const BootOptions& options, GuestMemory& memory,
                 KvmVcpu& vcpu) {
-  for (const ImageSegment& segment : image.segments)
-    if (!memory.write(segment.gpa, image.file.subspan(segment.file_offset, segment.bytes)))
-      throw Failure("ERR_LOCKSTEP_IMAGE_TOO_LARGE",
-                    "the image does not fit into " + std::to_string(memory.bytes() >> 20) + " MiB of memory",
-                    "give the machine more with --memory");
   prepare_vcpu(model, vcpu);
   switch (static_cast<StartMode>(image.header.mode)) {
     case StartMode::kProgram: return boot_program(model, options, memory, vcpu);
     case StartMode::kLong: return boot_long(image, memory, vcpu);
     case StartMode::kReal: return boot_real(image, vcpu);
+    case StartMode::kSnapshot: break;
   }
-  throw Failure("ERR_LOCKSTEP_NOT_AN_IMAGE", "the image names an unknown start mode");
+  throw Failure("ERR_LOCKSTEP_NOT_AN_IMAGE", "the image is none that boots");
 }
 
 }  // namespace lockstep

@@ -22,7 +22,8 @@ uint64_t net_mmio_gpa(uint64_t memory_bytes);
 // Where the machine's state comes from elsewhere, no more than what is not in it.
 void prepare_vcpu(const CpuModel& model, KvmVcpu& vcpu);
 
-// Copies the segments and sets registers. Throws ERR_LOCKSTEP_IMAGE_TOO_LARGE, ERR_LOCKSTEP_NOT_AN_IMAGE.
+// Sets registers, and what of memory is the monitor's; the image's own is there already. Throws
+// ERR_LOCKSTEP_NOT_AN_IMAGE.
 void boot_image(const Image& image, const CpuModel& model, const BootOptions& options, GuestMemory& memory,
                 KvmVcpu& vcpu);
 

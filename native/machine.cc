@@ -97,13 +97,16 @@ void Machine::build(bool from_state) {
   vcpu_ = std::make_unique<KvmVcpu>(*vm_);
   if (tracked) dirty_ = std::make_unique<DirtyTracker>(*vm_, *vcpu_, *memory_, dirty_ring_);
   bool program = image_.header.mode == static_cast<uint32_t>(StartMode::kProgram);
-  if (from_state)
+  if (from_state) {
     prepare_vcpu(model_, *vcpu_);
-  else
+  } else {
+    memory_source_ = make_image_copy(image_);
+    memory_source_->provide(*memory_);
     boot_image(image_, model_,
                {options_.tty_flags, options_.rows, options_.columns, options_.seed,
                 options_.net ? &*options_.net : nullptr},
                *memory_, *vcpu_);
+  }
 
   DigestSchedule schedule;
   if (options_.digest_every) {

@@ -17,6 +17,7 @@
 #include "link/pair.h"
 #include "log/log_file.h"
 #include "machine_options.h"
+#include "memory/memory_source.h"
 #include "net/heard_frames.h"
 #include "net/nic.h"
 #include "replay/divergence.h"
@@ -140,6 +141,7 @@ class Machine {
   std::unique_ptr<KvmSystem> system_;
   std::unique_ptr<KvmVm> vm_;
   std::unique_ptr<GuestMemory> memory_;
+  std::unique_ptr<MemorySource> memory_source_;  // may be at work as long as the machine runs
   std::unique_ptr<KvmVcpu> vcpu_;
   bool dirty_ring_ = false;
   std::unique_ptr<DirtyTracker> dirty_;

@@ -15,7 +15,14 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { fromElf, fromFlat } from '../lib/image/bare-image.js';
-import { inspectImage } from '../lib/image/image-file.js';
+import {
+  blockRange,
+  frontBytes,
+  IMAGE_HEADER_BYTES,
+  inspectFront,
+  inspectImage,
+  isBlock,
+} from '../lib/image/image-file.js';
 import * as ports from '../lib/image/ports.js';
 import { packProgram } from '../lib/image/program-image.js';
 import { makeElf, makeKernel, makeProgram } from './image-fixtures.js';
@@ -353,19 +360,47 @@ test('what does not fit is refused with the size that would do', async (t) => {
 test('an image with any byte changed or cut off is none', async (t) => {
   const { image } = await packProgram({ argv: ['busybox'], kernel });
   const info = inspectImage(image);
-  const zeroed = Buffer.from(image).fill(0, 40, 72);
-  t.is(info.sha256, createHash('sha256').update(zeroed).digest('hex'));
+  const front = Buffer.from(image.subarray(0, info.contentOffset));
+  t.is(
+    info.sha256,
+    createHash('sha256')
+      .update(Buffer.from(front).fill(0, 72, 104))
+      .digest('hex'),
+  );
   t.is(info.mode, 'program');
+  t.is(info.contentOffset + info.contentBytes, image.length);
   for (const segment of info.segments) t.is(segment.fileOffset % 4096, 0);
   const code = 'ERR_LOCKSTEP_NOT_AN_IMAGE';
-  const places = [0, 7, 8, 12, 16, 24, 32, 36, 40, 71, 72, 80, 88, 500, 5000, image.length - 1];
+  const inFront = [0, 7, 8, 12, 16, 24, 32, 36, 40, 48, 56, 64, 68, 72, 103, 104, 112, 500, front.length - 1];
+  const places = [...inFront, front.length, front.length + 50_000, image.length - 1];
   for (const at of places) {
     const copy = Buffer.from(image);
     copy[at] = (copy[at] as number) ^ 0x10;
     t.throws(() => inspectImage(copy), { code }, `byte ${at}`);
+    if (at < front.length) t.throws(() => inspectFront(copy), { code }, `byte ${at}`);
   }
-  for (const length of [0, 1, 8, 71, 72, 4096, image.length - 1])
+  for (const length of [0, 1, 8, 103, 104, 4096, front.length, image.length - 1])
     t.throws(() => inspectImage(image.subarray(0, length)), { code });
+  t.throws(() => inspectImage(Buffer.concat([image, new Uint8Array(1)])), { code, message: /goes on/ });
+});
+
+test('the front of an image tells each block from every other', async (t) => {
+  const { image } = await packProgram({ argv: ['busybox'], kernel });
+  const size = frontBytes(image.subarray(0, IMAGE_HEADER_BYTES));
+  const front = inspectFront(image.subarray(0, size));
+  t.is(front.contentOffset, size);
+  t.is(front.state.length, 0);
+  const count = Math.ceil(front.contentBytes / front.blockBytes);
+  t.is(front.blockHashes.length, 32 * count);
+  for (let block = 0; block < count; block++) {
+    const { start, end } = blockRange(front, block);
+    const bytes = Buffer.from(image.subarray(start, end));
+    t.true(isBlock(front, block, bytes));
+    bytes[block % bytes.length] = (bytes[block % bytes.length] as number) ^ 1;
+    t.false(isBlock(front, block, bytes));
+    t.false(isBlock(front, block, bytes.subarray(1)));
+  }
+  t.is(blockRange(front, count - 1).end, image.length);
 });
 
 test('flat and ELF images', (t) => {

@@ -1,17 +1,21 @@
 /** The image file, as native/image.h describes it: written, parsed and verified here. */
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { LockstepError } from '../errors.js';
 import type { Manifest } from './manifest.js';
 
-export type StartMode = 'real' | 'long' | 'program';
+export type StartMode = 'real' | 'long' | 'program' | 'snapshot';
 
-const MODES: readonly StartMode[] = ['real', 'long', 'program'];
-const MAGIC = 'LSIMAGE1';
-const VERSION = 1;
-const HEADER_BYTES = 72;
+const MODES: readonly StartMode[] = ['real', 'long', 'program', 'snapshot'];
+const MAGIC = 'LSIMAGE2';
+const VERSION = 2;
+/** So many bytes at the beginning tell how large the front is. */
+export const IMAGE_HEADER_BYTES = 104;
 const SEGMENT_BYTES = 24;
-const HASH_OFFSET = 40;
+const HASH_OFFSET = 72;
 const HASH_BYTES = 32;
+const BLOCK_BYTES = 32 * 1024;
+const BLOCK_BYTES_MAX = 1 << 24;
+const FRONT_BYTES_MAX = 2 ** 30;
 const PAGE = 4096;
 const MIB = 1024 * 1024;
 const DEFAULT_MEMORY_MIB = 256;
@@ -27,15 +31,28 @@ export interface ImageContent {
 
 export interface ImageInfo {
   mode: StartMode;
-  /** Guest physical address of the first instruction; unused for programs. */
+  /** Guest physical address of the first instruction; unused for programs and snapshots. */
   entry: number;
-  /** Default RAM size. */
+  /** Default RAM size; a snapshot's has no other. */
   memoryBytes: number;
   /** Where each segment goes in guest memory and where its bytes stand in the file. */
   segments: { gpa: number; bytes: number; fileOffset: number }[];
   manifest: Manifest;
-  /** The image's identity: hash of the file, hexadecimal. */
+  /** Where the content begins: the front, which proves all of it, ends there. */
+  contentOffset: number;
+  contentBytes: number;
+  /** The content's parts that have a hash each; the last may be shorter. */
+  blockBytes: number;
+  /** The image's identity: hash of its front, hexadecimal. */
   sha256: string;
+}
+
+/** The front of an image: with it each block of the content can be judged by itself. */
+export interface ImageFront extends ImageInfo {
+  /** What a snapshot goes on from; empty in an image that boots. */
+  state: Uint8Array;
+  /** SHA-256 of every block, one behind the other. */
+  blockHashes: Uint8Array;
 }
 
 /**
@@ -55,91 +72,154 @@ export function checkMemory(memoryMiB = DEFAULT_MEMORY_MIB): number {
 }
 
 /** The file of an image. The same content gives the same bytes. Throws ERR_LOCKSTEP_IMAGE_TOO_LARGE. */
-export function writeImage(content: ImageContent): Uint8Array {
-  const manifest = Buffer.from(JSON.stringify(content.manifest));
-  const segments = content.segments.filter((segment) => segment.bytes.length > 0);
-  const memoryBytes = checkMemory(content.memoryMiB) * MIB;
-  let end = roundUp(HEADER_BYTES + SEGMENT_BYTES * segments.length + manifest.length);
-  const offsets = segments.map((segment) => {
-    if (segment.gpa + segment.bytes.length > memoryBytes)
-      throw tooLarge(segment.gpa + segment.bytes.length, content.memoryMiB);
-    const offset = end;
-    end += roundUp(segment.bytes.length);
-    return offset;
-  });
-  const last = segments.at(-1);
-  const total = last === undefined ? end : (offsets.at(-1) ?? 0) + last.bytes.length;
+export function writeImage(image: ImageContent): Uint8Array {
+  const manifest = Buffer.from(JSON.stringify(image.manifest));
+  const segments = image.segments.filter((segment) => segment.bytes.length > 0);
+  const memoryBytes = checkMemory(image.memoryMiB) * MIB;
+  for (const { gpa, bytes } of segments)
+    if (gpa + bytes.length > memoryBytes) throw tooLarge(gpa + bytes.length, image.memoryMiB);
+  const contentBytes = segments.reduce((sum, { bytes }) => sum + roundUp(bytes.length), 0);
+  const blockCount = Math.ceil(contentBytes / BLOCK_BYTES);
+  const manifestAt = IMAGE_HEADER_BYTES + SEGMENT_BYTES * segments.length;
+  const hashesAt = manifestAt + manifest.length;
+  const contentOffset = roundUp(hashesAt + blockCount * HASH_BYTES);
 
-  const file = Buffer.alloc(total);
+  const file = Buffer.alloc(contentOffset + contentBytes);
   file.write(MAGIC, 0, 'latin1');
   file.writeUInt32LE(VERSION, 8);
-  file.writeUInt32LE(MODES.indexOf(content.mode), 12);
-  file.writeBigUInt64LE(BigInt(content.entry), 16);
+  file.writeUInt32LE(MODES.indexOf(image.mode), 12);
+  file.writeBigUInt64LE(BigInt(image.entry), 16);
   file.writeBigUInt64LE(BigInt(memoryBytes), 24);
   file.writeUInt32LE(segments.length, 32);
   file.writeUInt32LE(manifest.length, 36);
-  segments.forEach((segment, i) => {
-    const at = HEADER_BYTES + SEGMENT_BYTES * i;
-    const offset = offsets[i] ?? 0;
-    file.writeBigUInt64LE(BigInt(segment.gpa), at);
-    file.writeBigUInt64LE(BigInt(segment.bytes.length), at + 8);
+  file.writeBigUInt64LE(BigInt(contentOffset), 48);
+  file.writeBigUInt64LE(BigInt(contentBytes), 56);
+  file.writeUInt32LE(BLOCK_BYTES, 64);
+  file.writeUInt32LE(blockCount, 68);
+  let offset = contentOffset;
+  segments.forEach(({ gpa, bytes }, i) => {
+    const at = IMAGE_HEADER_BYTES + SEGMENT_BYTES * i;
+    file.writeBigUInt64LE(BigInt(gpa), at);
+    file.writeBigUInt64LE(BigInt(bytes.length), at + 8);
     file.writeBigUInt64LE(BigInt(offset), at + 16);
-    file.set(segment.bytes, offset);
+    file.set(bytes, offset);
+    offset += roundUp(bytes.length);
   });
-  manifest.copy(file, HEADER_BYTES + SEGMENT_BYTES * segments.length);
-  Buffer.from(hashOf(file), 'hex').copy(file, HASH_OFFSET);
+  manifest.copy(file, manifestAt);
+  for (let block = 0; block < blockCount; block++) {
+    const start = contentOffset + block * BLOCK_BYTES;
+    sha256(file.subarray(start, Math.min(start + BLOCK_BYTES, file.length))).copy(
+      file,
+      hashesAt + block * HASH_BYTES,
+    );
+  }
+  Buffer.from(hashOfFront(file.subarray(0, contentOffset)), 'hex').copy(file, HASH_OFFSET);
   return file;
 }
 
 /**
- * Reads an image and checks all of it: magic, version, hash, bounds, manifest.
- * Throws ERR_LOCKSTEP_NOT_AN_IMAGE with what is wrong.
+ * The size of an image's front, by its first {@link IMAGE_HEADER_BYTES} bytes.
+ * Throws ERR_LOCKSTEP_NOT_AN_IMAGE.
  */
-export function inspectImage(content: Uint8Array, name = 'The image'): ImageInfo {
-  const file = Buffer.from(content.buffer, content.byteOffset, content.byteLength);
-  if (file.length < HEADER_BYTES || file.toString('latin1', 0, 8) !== MAGIC) {
+export function frontBytes(start: Uint8Array, name = 'The image'): number {
+  const file = asBuffer(start);
+  if (file.length < IMAGE_HEADER_BYTES || file.toString('latin1', 0, 7) !== MAGIC.slice(0, 7))
     throw notAnImage(name, 'is not a Lockstep image', 'Make one with `lockstep image`.');
-  }
   const version = file.readUInt32LE(8);
-  if (version !== VERSION)
+  if (version !== VERSION || file[7] !== MAGIC.charCodeAt(7))
     throw notAnImage(
       name,
       `has version ${version}; this Lockstep reads version ${VERSION}`,
       'Pack it again.',
     );
-  const sha256 = file.toString('hex', HASH_OFFSET, HASH_OFFSET + HASH_BYTES);
-  if (hashOf(file) !== sha256)
-    throw notAnImage(name, 'is damaged or cut off: its hash is wrong', 'Copy or pack it again.');
+  const { blockBytes, blockCount, contentBytes, contentOffset, tablesEnd } = readSizes(file);
+  if ((blockBytes & (blockBytes - 1)) !== 0 || blockBytes < PAGE || blockBytes > BLOCK_BYTES_MAX)
+    throw notAnImage(name, 'has blocks of an impossible size');
+  if (contentBytes % PAGE !== 0 || blockCount !== Math.ceil(contentBytes / blockBytes))
+    throw notAnImage(name, 'has blocks that do not cover its content');
+  if (contentOffset > FRONT_BYTES_MAX || contentOffset !== roundUp(tablesEnd))
+    throw notAnImage(name, 'has a front of an impossible size');
+  return contentOffset;
+}
 
-  const mode = MODES[file.readUInt32LE(12)];
-  const memoryBytes = Number(file.readBigUInt64LE(24));
-  const count = file.readUInt32LE(32);
-  const manifestStart = HEADER_BYTES + SEGMENT_BYTES * count;
-  const manifestEnd = manifestStart + file.readUInt32LE(36);
+/**
+ * Reads an image's front and checks all of it: magic, version, hash, bounds, manifest; nothing of the content, of
+ * which `bytes` need not have any. Throws ERR_LOCKSTEP_NOT_AN_IMAGE with what is wrong.
+ */
+export function inspectFront(bytes: Uint8Array, name = 'The image'): ImageFront {
+  const contentOffset = frontBytes(bytes, name);
+  const front = asBuffer(bytes).subarray(0, contentOffset);
+  const sha256 = front.toString('hex', HASH_OFFSET, HASH_OFFSET + HASH_BYTES);
+  if (front.length < contentOffset || hashOfFront(front) !== sha256)
+    throw notAnImage(name, 'is damaged or cut off: its hash is wrong', 'Copy or pack it again.');
+  const sizes = readSizes(front);
+  const mode = MODES[front.readUInt32LE(12)];
+  const memoryBytes = Number(front.readBigUInt64LE(24));
   if (mode === undefined) throw notAnImage(name, 'has an unknown start mode');
   if (memoryBytes === 0 || memoryBytes % (2 * MIB) !== 0)
     throw notAnImage(name, 'has a memory size that is no multiple of 2 MiB');
-  if (manifestEnd > file.length) throw notAnImage(name, 'is cut off');
-  const segments = Array.from({ length: count }, (_, i) => {
-    const at = HEADER_BYTES + SEGMENT_BYTES * i;
-    const [gpa, bytes, fileOffset] = [0, 8, 16].map((o) => Number(file.readBigUInt64LE(at + o))) as [
+  const end = contentOffset + sizes.contentBytes;
+  const segments = Array.from({ length: sizes.segmentCount }, (_, i) => {
+    const at = IMAGE_HEADER_BYTES + SEGMENT_BYTES * i;
+    const [gpa, bytes, fileOffset] = [0, 8, 16].map((o) => Number(front.readBigUInt64LE(at + o))) as [
       number,
       number,
       number,
     ];
-    const inFile = fileOffset >= manifestEnd && fileOffset % PAGE === 0 && fileOffset + bytes <= file.length;
+    const inFile = fileOffset >= contentOffset && fileOffset % PAGE === 0 && fileOffset + bytes <= end;
     if (!inFile || gpa + bytes > memoryBytes) throw notAnImage(name, `has a bad segment ${i}`);
     return { gpa, bytes, fileOffset };
   });
-  const entry = Number(file.readBigUInt64LE(16));
+  const { manifestAt, stateAt, hashesAt, tablesEnd, contentBytes, blockBytes } = sizes;
   return {
     mode,
-    entry,
+    entry: Number(front.readBigUInt64LE(16)),
     memoryBytes,
     segments,
-    manifest: readManifest(file.toString('utf8', manifestStart, manifestEnd), name),
+    manifest: readManifest(front.toString('utf8', manifestAt, stateAt), name),
+    contentOffset,
+    contentBytes,
+    blockBytes,
     sha256,
+    state: front.subarray(stateAt, hashesAt),
+    blockHashes: front.subarray(hashesAt, tablesEnd),
   };
+}
+
+/** Where a block of the content stands in the file. */
+export function blockRange(
+  { contentOffset, contentBytes, blockBytes }: ImageInfo,
+  block: number,
+): { start: number; end: number } {
+  const at = block * blockBytes;
+  return { start: contentOffset + at, end: contentOffset + Math.min(at + blockBytes, contentBytes) };
+}
+
+/** Whether these are the block's bytes, by its hash. */
+export function isBlock(front: ImageFront, block: number, bytes: Uint8Array): boolean {
+  const { start, end } = blockRange(front, block);
+  const at = block * HASH_BYTES;
+  return (
+    bytes.length === end - start && sha256(bytes).equals(front.blockHashes.subarray(at, at + HASH_BYTES))
+  );
+}
+
+/**
+ * Reads an image and checks all of it: its front and every block.
+ * Throws ERR_LOCKSTEP_NOT_AN_IMAGE with what is wrong.
+ */
+export function inspectImage(content: Uint8Array, name = 'The image'): ImageInfo {
+  const front = inspectFront(content, name);
+  const { state, blockHashes, ...info } = front;
+  if (content.length < info.contentOffset + info.contentBytes) throw notAnImage(name, 'is cut off');
+  if (content.length > info.contentOffset + info.contentBytes)
+    throw notAnImage(name, 'goes on where it should end');
+  for (let block = 0; block * HASH_BYTES < blockHashes.length; block++) {
+    const { start, end } = blockRange(front, block);
+    if (!isBlock(front, block, content.subarray(start, end)))
+      throw notAnImage(name, `is damaged: the hash of its block ${block} is wrong`, 'Copy or pack it again.');
+  }
+  return info;
 }
 
 /** ERR_LOCKSTEP_IMAGE_TOO_LARGE, with the size that would do. `bytes` is the end of what must fit. */
@@ -164,14 +244,42 @@ function readManifest(text: string, name: string): Manifest {
   throw notAnImage(name, 'has a manifest that cannot be read');
 }
 
-/** SHA-256 of the file with the hash's own bytes zero. */
-function hashOf(file: Buffer): string {
+/** What the header says of sizes, and what follows from it: where the parts of the front stand. */
+function readSizes(file: Buffer) {
+  const segmentCount = file.readUInt32LE(32);
+  const manifestAt = IMAGE_HEADER_BYTES + SEGMENT_BYTES * segmentCount;
+  const stateAt = manifestAt + file.readUInt32LE(36);
+  const hashesAt = stateAt + Number(file.readBigUInt64LE(40));
+  const blockCount = file.readUInt32LE(68);
+  return {
+    segmentCount,
+    manifestAt,
+    stateAt,
+    hashesAt,
+    tablesEnd: hashesAt + blockCount * HASH_BYTES,
+    contentOffset: Number(file.readBigUInt64LE(48)),
+    contentBytes: Number(file.readBigUInt64LE(56)),
+    blockBytes: file.readUInt32LE(64),
+    blockCount,
+  };
+}
+
+/** SHA-256 of the front with the hash's own bytes zero. */
+function hashOfFront(front: Buffer): string {
   const hash = createHash('sha256');
   hash
-    .update(file.subarray(0, HASH_OFFSET))
+    .update(front.subarray(0, HASH_OFFSET))
     .update(Buffer.alloc(HASH_BYTES))
-    .update(file.subarray(HASH_OFFSET + HASH_BYTES));
+    .update(front.subarray(HASH_OFFSET + HASH_BYTES));
   return hash.digest('hex');
+}
+
+function sha256(bytes: Uint8Array): Buffer {
+  return hash('sha256', bytes, 'buffer');
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function notAnImage(name: string, why: string, hint?: string): LockstepError {

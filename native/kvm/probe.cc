@@ -76,13 +76,11 @@ struct Bench {
 
 void measure_kernel_code(HostProbe& probe, const CpuModel& model) {
   Bench bench;
-  Bytes file(8192);
-  std::copy(std::begin(kCode), std::end(kCode), file.begin() + 4096);
+  bench.memory.write(kEntry, kCode);
   Image image;
   image.header.mode = static_cast<uint32_t>(StartMode::kLong);
   image.header.entry = kEntry;
-  image.segments = {{kEntry, sizeof kCode, 4096}};
-  image.file = file;
+  image.segments = {{kEntry, sizeof kCode, 0}};
   std::array<uint8_t, 32> random{};
   boot_image(image, model, {0, 0, 0, random}, bench.memory, *bench.vcpu);
   if (!bench.run_to(0x10)) return;

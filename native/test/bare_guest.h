@@ -12,23 +12,21 @@
 namespace lockstep::test {
 
 inline Bytes flat_image(StartMode mode, uint64_t gpa, const Bytes& code, uint64_t memory_bytes = 4 << 20) {
-  Bytes file(8192);
+  Bytes content = code;
+  content.resize((code.size() + kPageBytes - 1) / kPageBytes * kPageBytes);
   ImageHeader header{};
-  std::memcpy(header.magic, "LSIMAGE1", 8);
-  header.version = 1;
   header.mode = static_cast<uint32_t>(mode);
   header.entry = gpa;
   header.memory_bytes = memory_bytes;
-  header.segment_count = 1;
-  header.manifest_bytes = 2;
-  ImageSegment segment{gpa, code.size(), 4096};
-  std::memcpy(file.data() + sizeof header, &segment, sizeof segment);
-  std::memcpy(file.data() + sizeof header + sizeof segment, "{}", 2);
-  file.resize(4096);
-  file.insert(file.end(), code.begin(), code.end());
-  std::memcpy(file.data(), &header, sizeof header);
-  auto hash = sha256(file);
-  std::memcpy(file.data() + offsetof(ImageHeader, sha256), hash.data(), hash.size());
+  header.content_bytes = content.size();
+  header.block_bytes = kPageBytes;
+  Bytes hashes;
+  for (size_t at = 0; at < content.size(); at += kPageBytes) {
+    const auto hash = sha256(std::span(content).subspan(at, kPageBytes));
+    hashes.insert(hashes.end(), hash.begin(), hash.end());
+  }
+  Bytes file = encode_image_front(header, {{gpa, code.size(), 0}}, "{}", {}, hashes);
+  file.insert(file.end(), content.begin(), content.end());
   return file;
 }
 
