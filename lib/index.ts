@@ -54,14 +54,16 @@ export type {
   ManifestSite,
   ManifestSites,
   ProgramManifest,
+  SnapshotManifest,
 } from './image/manifest.js';
 export { Image, type ImageProgramOptions } from './image.js';
-export { Machine } from './machine.js';
+export { type ForkOptions, Machine, type RestoreOptions, type SnapshotInfo } from './machine.js';
 export type { Digest, MachineStats, Registers } from './machine-state.js';
 export type { CableOptions, NetOptions } from './net-options.js';
 export type {
   ChannelTarget,
   ConsoleOptions,
+  ContinueOptions,
   LogOptions,
   MachineOptions,
   OptionalLogOptions,

@@ -8,12 +8,35 @@ import { DivergenceError, fromNotice, guarded, LockstepError } from './errors.js
 import type { Ended, MachineEvents, MachineState } from './events.js';
 import { type GuestFile, parseListing, requireAbsolute } from './guest-files.js';
 import { type GuestTreeEntry, parseTree } from './guest-tree-answer.js';
-import type { Image } from './image.js';
+import { Image } from './image.js';
 import type { Digest, MachineStats, Registers } from './machine-state.js';
 import type { NativeConfig, NativeEnded, NativeMachine, NativeNotice } from './native.js';
-import { type ConsoleOptions, type MachineOptions, machineConfig } from './options.js';
+import {
+  type ConsoleOptions,
+  type ContinueOptions,
+  continueConfig,
+  logConfig,
+  type MachineOptions,
+  machineConfig,
+  type OptionalLogOptions,
+} from './options.js';
 import { nameSyscalls } from './syscall-names.js';
 import { type TraceBatch, type TraceOptions, TraceQueue } from './trace.js';
+
+export type RestoreOptions = ContinueOptions & ConsoleOptions;
+
+/** With a `log`, the fork is recorded. */
+export type ForkOptions = ContinueOptions & ConsoleOptions & OptionalLogOptions;
+
+/** What {@link Machine.snapshot} took. */
+export interface SnapshotInfo {
+  /** The event that it was taken after. */
+  event: number;
+  /** Memory that the file holds. */
+  contentBytes: number;
+  /** Of the machine there, and of each that goes on from it before it runs. */
+  digest: Digest;
+}
 
 /** Hears every notice of the addon after the machine itself has. @internal */
 export type NoticeListener = (notice: NativeNotice) => void;
@@ -53,6 +76,19 @@ export class Machine extends EventEmitter<MachineEvents> {
   /** Makes a machine from an image, without starting it. Nothing is recorded. */
   static async create(image: Image, options: MachineOptions & ConsoleOptions = {}): Promise<Machine> {
     return new Machine({ mode: 'run', ...machineConfig(image, options) }, options);
+  }
+
+  /**
+   * Makes a machine that goes on where a snapshot was taken, without starting it. Nothing is recorded: `record()` and
+   * {@link Primary} take `Image.open(path)` like any image. Memory is read from the file when it is used.
+   */
+  static async restore(path: string, options: RestoreOptions = {}): Promise<Machine> {
+    const image = await Image.open(path);
+    if (!image.isSnapshot)
+      throw new LockstepError('ERR_LOCKSTEP_INVALID_ARGUMENT', `${path} is an image, and no snapshot`, {
+        hint: 'Machine.create boots images.',
+      });
+    return await Machine.create(image, options);
   }
 
   /** @internal */
@@ -171,6 +207,28 @@ export class Machine extends EventEmitter<MachineEvents> {
   /** A directory with all that is below it, as it is at one moment; or one file. Recorded machines log the request. */
   async readTree(path: string): Promise<GuestTreeEntry[]> {
     return parseTree(await this.#control('T', path));
+  }
+
+  /**
+   * Writes the machine as it is at its next position, or where it is paused, to a file: an image that other machines
+   * go on from. The guest stands still meanwhile, and notices nothing. Pages of zeros are left out, equal ones stand
+   * there once; the file appears when it is whole, with mode 0600, for it holds the guest's secrets. Throws
+   * ERR_LOCKSTEP_INVALID_ARGUMENT where it exists and `force` is off, ERR_LOCKSTEP_DISK_FULL, and ERR_LOCKSTEP_STATE of
+   * a machine that has not run yet, is over, or is its primary's.
+   */
+  snapshot(path: string, { force = false }: { force?: boolean } = {}): Promise<SnapshotInfo> {
+    return this.#awaited(() => this.#native.snapshot(path, force));
+  }
+
+  /**
+   * A second machine that goes on from where this one is, at its next position: not started, with a console and a log
+   * of its own, and its network card joined to nothing unless `net` says where. Memory is shared until one of them
+   * writes to it. The first fork since much was written moves that where it can be shared.
+   */
+  async fork(options: ForkOptions = {}): Promise<Machine> {
+    const config = { ...continueConfig(options), ...logConfig(options) };
+    const fork = await this.#awaited(() => this.#native.fork());
+    return new Machine({ mode: options.log === undefined ? 'run' : 'record', ...config, fork }, options);
   }
 
   /** Hashes registers, devices and all of memory at the next position. */

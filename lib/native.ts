@@ -34,6 +34,12 @@ export interface NativeConfig {
   mode: 'run' | 'record' | 'replay' | 'primary' | 'shadow';
   /** The image file's bytes (not for replay and shadow: the log and the primary bring it). */
   image?: Uint8Array;
+  /** The same in a file, of which a snapshot's content is mapped. */
+  imagePath?: string;
+  /** In place of an image: a machine that was forked. Good for one. */
+  fork?: NativeFork;
+  /** A snapshot or a fork: go on with this `seed`, not the one that it had. */
+  reseed?: boolean;
   memoryBytes?: number;
   cpuModel?: string;
   /** 32 bytes: what all randomness in the machine comes from. */
@@ -172,6 +178,15 @@ export interface NativeError {
   errno: number;
 }
 
+/** Opaque. */
+export type NativeFork = object & { readonly __fork: never };
+
+export interface NativeSnapshot {
+  event: number;
+  contentBytes: number;
+  digest: { registers: string; devices: string; memory: string };
+}
+
 export interface NativeMachine {
   start(): void;
   pause(): Promise<void>;
@@ -193,6 +208,9 @@ export interface NativeMachine {
   pairStatus(): NativePairStatus | Record<string, never>;
   /** Asks the shadow to go on in this side's place; false when none is armed. */
   handOver(): boolean;
+  /** At the machine's next position; an existing file is kept unless `force`. */
+  snapshot(path: string, force: boolean): Promise<NativeSnapshot>;
+  fork(): Promise<NativeFork>;
   /** A running machine keeps the process alive unless unref() was called. */
   ref(): void;
   unref(): void;

@@ -4,7 +4,7 @@ import { LockstepError } from './errors.js';
 import { checkMemory } from './image/image-file.js';
 import type { Image } from './image.js';
 import type { NativeConfig } from './native.js';
-import { cableConfig, type NetOptions, netConfig } from './net-options.js';
+import { type CableOptions, cableConfig, type NetOptions, netConfig } from './net-options.js';
 
 /**
  * What a channel of the machine is joined to: a Node stream, this process's own descriptor, another
@@ -56,7 +56,10 @@ export interface LogOptions {
   force?: boolean;
   /** Have every frame on disk before output that depends on it leaves: also a dead host loses nothing. */
   fsync?: boolean;
-  /** Leave the image out of the log and keep its hash: smaller, and no longer self-contained. */
+  /**
+   * Leave the image out of the log and keep its hash: smaller, and no longer self-contained. Default: false, and true
+   * where the image is a snapshot.
+   */
   imageByHash?: boolean;
   /** Take a digest every so many events. Default 1,000, and memory once a second. */
   digestEvery?: number;
@@ -95,8 +98,19 @@ export function sandboxConfig({ sandbox }: SandboxOptions): Pick<NativeConfig, '
 
 const MIB = 1 << 20;
 
+/** The recording host, for people. */
+function hostText(): string {
+  return `${cpus()[0]?.model.trim() ?? 'unknown CPU'}, Linux ${release()}`;
+}
+
+/** The image, or where it is. */
+export function imageConfig(image: Image): Pick<NativeConfig, 'image' | 'imagePath'> {
+  return image.path === undefined ? { image: image.bytes } : { imagePath: image.path };
+}
+
 /** The machine's share of the addon's configuration. */
 export function machineConfig(image: Image, options: MachineOptions): Omit<NativeConfig, 'mode'> {
+  if (image.isSnapshot) return { ...imageConfig(image), ...continueConfig(options) };
   const { memoryMiB, cpuModel, time, tty = {}, rows = 24, columns = 80, kicks } = options;
   if (memoryMiB !== undefined) checkMemory(memoryMiB);
   positive('rows', rows, 65535);
@@ -110,7 +124,7 @@ export function machineConfig(image: Image, options: MachineOptions): Omit<Nativ
     );
   const seed = seedBytes(options.seed);
   return {
-    image: image.bytes,
+    ...imageConfig(image),
     memoryBytes: memoryMiB === undefined ? undefined : memoryMiB * MIB,
     cpuModel,
     seed,
@@ -121,7 +135,44 @@ export function machineConfig(image: Image, options: MachineOptions): Omit<Nativ
     rows,
     columns,
     ...sandboxConfig(options),
-    host: `${cpus()[0]?.model.trim() ?? 'unknown CPU'}, Linux ${release()}`,
+    host: hostText(),
+    kicksPerSecond: kicks?.perSecond,
+    kickSeed: kicks?.seed,
+  };
+}
+
+/** What a machine that goes on from a snapshot, or from another machine, may be given; all else is that one's. */
+export interface ContinueOptions extends SandboxOptions {
+  /**
+   * What randomness comes from that the machine asks for from here on. Default: what it came from, so that machines
+   * that go on from the same place get the same, keys and all.
+   */
+  seed?: MachineOptions['seed'];
+  /** Where its network card is joined to, if it has one. Default: nowhere; addresses stay what they are. */
+  net?: CableOptions;
+  /** @internal */
+  kicks?: MachineOptions['kicks'];
+}
+
+/** Its share of the addon's configuration. */
+export function continueConfig(options: ContinueOptions & MachineOptions): Omit<NativeConfig, 'mode'> {
+  const { seed, net, kicks, sandbox: _, ...others } = options;
+  const cable: NetOptions = net ?? {};
+  const its = ['memoryMiB', 'cpuModel', 'time', 'tty', 'rows', 'columns'] as const;
+  const stray =
+    its.find((name) => others[name] !== undefined) ??
+    (['mac', 'ip', 'gateway', 'mtu'] as const).find((name) => cable[name] !== undefined);
+  if (stray)
+    throw invalid(
+      `${stray} was given to a machine that goes on from another`,
+      'It has that already, and its guest knows it: leave the option out.',
+    );
+  return {
+    seed: seed === undefined ? undefined : seedBytes(seed),
+    reseed: seed !== undefined,
+    nic: net && cableConfig(net, invalid),
+    ...sandboxConfig(options),
+    host: hostText(),
     kicksPerSecond: kicks?.perSecond,
     kickSeed: kicks?.seed,
   };
@@ -134,7 +185,7 @@ export function logConfig(options: OptionalLogOptions): Partial<NativeConfig> {
     log: options.log ?? '',
     force: options.force ?? false,
     fsync: options.fsync ?? false,
-    imageByHash: options.imageByHash ?? false,
+    imageByHash: options.imageByHash,
     digestEvery: options.digestEvery,
   };
 }

@@ -2,8 +2,15 @@ import { EventEmitter } from 'node:events';
 import { native } from './addon.js';
 import { type Divergence, DivergenceError, guarded } from './errors.js';
 import type { Ended } from './events.js';
+import type { Image } from './image.js';
 import { Machine } from './machine.js';
-import { type ConsoleOptions, type MachineOptions, type SandboxOptions, sandboxConfig } from './options.js';
+import {
+  type ConsoleOptions,
+  imageConfig,
+  type MachineOptions,
+  type SandboxOptions,
+  sandboxConfig,
+} from './options.js';
 import type { RecordingInfo } from './recording.js';
 
 export interface ReplayOptions extends Omit<ConsoleOptions, 'stdin'>, SandboxOptions {
@@ -11,8 +18,8 @@ export interface ReplayOptions extends Omit<ConsoleOptions, 'stdin'>, SandboxOpt
   stopAtEvent?: number;
   /** After `stopAtEvent`, leave the log and go on live, unrecorded. Default false: go on with the log. */
   liveAfterStop?: boolean;
-  /** Bytes of the image, for a log that has only its hash. */
-  image?: Uint8Array;
+  /** The image or snapshot, or the bytes of its file, for a log that has only its hash. */
+  image?: Image | Uint8Array;
   signal?: AbortSignal;
   /** @internal Test aid: kicks the vCPU at random moments. */
   kicks?: MachineOptions['kicks'];
@@ -124,7 +131,7 @@ export async function replay(path: string, options: ReplayOptions = {}): Promise
     {
       mode: 'replay',
       log: path,
-      image,
+      ...(image instanceof Uint8Array ? { image } : image && imageConfig(image)),
       stopAtEvent,
       liveAfterStop,
       ...sandboxConfig(options),

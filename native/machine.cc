@@ -91,22 +91,20 @@ void Machine::build(bool from_state) {
   check_memory();
   system_ = std::make_unique<KvmSystem>();
   vm_ = std::make_unique<KvmVm>(*system_);
-  memory_ = std::make_unique<GuestMemory>(options_.memory_bytes);
+  if (!memory_) memory_ = std::make_unique<GuestMemory>(options_.memory_bytes);
+  if (memory_source_) memory_source_->provide(*memory_);
   dirty_ring_ = vm_->enable_dirty_ring(DirtyTracker::kRingEntries);
   vm_->set_slot(0, 0, memory_->bytes(), memory_->host(), tracked);
   vcpu_ = std::make_unique<KvmVcpu>(*vm_);
   if (tracked) dirty_ = std::make_unique<DirtyTracker>(*vm_, *vcpu_, *memory_, dirty_ring_);
-  bool program = image_.header.mode == static_cast<uint32_t>(StartMode::kProgram);
-  if (from_state) {
+  const bool program = has_program();
+  if (from_state)
     prepare_vcpu(model_, *vcpu_);
-  } else {
-    memory_source_ = make_image_copy(image_);
-    memory_source_->provide(*memory_);
-    boot_image(image_, model_,
+  else
+    boot_image(image(), model_,
                {options_.tty_flags, options_.rows, options_.columns, options_.seed,
                 options_.net ? &*options_.net : nullptr},
                *memory_, *vcpu_);
-  }
 
   DigestSchedule schedule;
   if (options_.digest_every) {
@@ -129,7 +127,7 @@ void Machine::build(bool from_state) {
 
 std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> encoder,
                                                  RecordingClock clock) {
-  if (image_.header.mode == static_cast<uint32_t>(StartMode::kProgram))
+  if (has_program())
     watchdog_ = std::make_unique<Watchdog>(
         *memory_, [this] { return run_loop_->computes_since_us(); },
         [clock] { return clock.is_fixed() ? UINT64_MAX - 1 : clock.sample(0); }, [this] { vcpu_->kick(); });
@@ -174,6 +172,7 @@ RecordingClock Machine::make_clock(uint64_t start_us) const {
 }
 
 void Machine::start() {
+  started_ = true;
   thread_ = std::thread([this] { thread_main(); });
 }
 
@@ -233,24 +232,26 @@ void Machine::thread_main() {
   if (vcpu_) vcpu_->release_thread();
   control_port_.abandon();
   control_.thread_ended();
+  if (run_loop_) run_loop_->serve_postponed();
 }
 
 void Machine::run() {
   Driver* driver;
   if (log_source_ || config_.mode == Mode::kShadow) {
     RecordSource& source = log_source_ ? *log_source_ : *pair_;
-    auto replayer = std::make_unique<Replayer>(Replayer::Parts{
-        run_loop_->progression(), source, log_source_ != nullptr, *outputs_, control_, *memory_, pair_.get(),
-        config_.stop_at_event, image_.header.mode == static_cast<uint32_t>(StartMode::kProgram),
-        config_.live_after_stop, [this] { return run_loop_->computes_since_us(); }});
+    auto replayer = std::make_unique<Replayer>(
+        Replayer::Parts{run_loop_->progression(), source, log_source_ != nullptr, *outputs_, control_,
+                        *memory_, pair_.get(), config_.stop_at_event, has_program(), config_.live_after_stop,
+                        [this] { return run_loop_->computes_since_us(); }});
     std::lock_guard lock(parts_mutex_);
     replayer_ = std::move(replayer);
     driver = replayer_.get();
   } else {
     if (pair_ && !pair_->wait_protected()) return listener_.on_ended({"closed", 0, "", {}});
     if (pair_) serve_joins();
-    auto encoder = config_.mode == Mode::kRun ? nullptr : std::make_unique<FrameEncoder>();
-    auto recorder = make_recorder(std::move(encoder), make_clock(0));
+    auto encoder = config_.mode == Mode::kRun ? nullptr : std::make_unique<FrameEncoder>(received_);
+    // A machine that goes on from elsewhere does so at its own time.
+    auto recorder = make_recorder(std::move(encoder), make_clock(run_loop_->progression().time_us));
     std::lock_guard lock(parts_mutex_);
     recorder_ = std::move(recorder);
     live_ = true;
@@ -397,9 +398,7 @@ Machine::Stats Machine::stats() const {
     if (replayer_) stats.digests_checked = replayer_->digests_checked();
   }
   ls_kernel_header kernel{};
-  if (image_.header.mode != static_cast<uint32_t>(StartMode::kProgram) ||
-      !memory_->load(LS_GPA_KERNEL, &kernel))
-    return stats;
+  if (!has_program() || !memory_->load(LS_GPA_KERNEL, &kernel)) return stats;
   uint32_t unknown[512] = {};
   memory_->load(kernel.syscall_count - LS_DIRECT_MAP, &stats.system_calls);
   memory_->load(kernel.unknown_syscalls - LS_DIRECT_MAP, &unknown);

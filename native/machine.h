@@ -14,31 +14,55 @@
 
 #include "boot.h"
 #include "control_port.h"
+#include "image_file.h"
 #include "link/pair.h"
 #include "log/log_file.h"
 #include "machine_options.h"
-#include "memory/memory_source.h"
 #include "net/heard_frames.h"
 #include "net/nic.h"
 #include "replay/divergence.h"
 #include "replay/recorder.h"
 #include "replay/replayer.h"
 #include "run_loop.h"
+#include "snapshot.h"
 #include "tracer.h"
 
 namespace lockstep {
 
 enum class Mode { kRun, kRecord, kReplay, kPrimary, kShadow };
 
+// A machine that stands still, but for its memory.
+struct Standing {
+  MachineState state;
+  Digest digest;
+};
+
+// What Machine::fork() leaves: enough for one other machine.
+struct Fork {
+  std::shared_ptr<const ImageFile> image;
+  StartMode guest = StartMode::kProgram;
+  MachineOptions options;
+  Standing standing;
+  std::unique_ptr<GuestMemory> memory;
+};
+
+struct SnapshotInfo {
+  uint64_t lsn = 0, content_bytes = 0;
+  Digest digest;
+};
+
 struct MachineConfig {
   Mode mode = Mode::kRun;
-  Bytes image;                                        // kRun, kRecord, kPrimary
-  MachineOptions options;                             // likewise; cpu_model holds a level or ""
-  NicConfig nic;                                      // likewise; kNone: a card that is joined to nothing
+  Bytes image;                 // kRun, kRecord, kPrimary; kReplay: where the log has none
+  std::string image_path;      // the same in a file
+  std::shared_ptr<Fork> fork;  // kRun, kRecord: in place of an image
+  MachineOptions options;      // likewise; cpu_model holds a level or ""
+  bool reseed = false;         // a snapshot or fork goes on with the seed in options
+  NicConfig nic;               // likewise; kNone: a card that is joined to nothing
   int stdin_fd = -1, stdout_fd = -1, stderr_fd = -1;  // duplicated
   std::string log;                                    // written, or read by kReplay; "" none
   LogFileOptions log_options;
-  bool image_by_hash = false;
+  std::optional<bool> image_by_hash;  // absent: a snapshot's log has its hash, any other its image
   uint64_t stop_at_event = 0;
   bool live_after_stop = false;   // kReplay: resumed there, it leaves the log and is recorded no more
   bool confined = true;           // its threads make no system calls but those of their duty (sandbox.h)
@@ -92,6 +116,11 @@ class Machine {
   // Batches of at most `entries_max` to `flush`; 0 stops tracing.
   void trace(bool exits, bool dirty_pages, size_t entries_max, Tracer::Flush flush);
 
+  // ---- any thread but the machine's: these wait for its next position, and throw ERR_LOCKSTEP_STATE where
+  // there is none any more. Once it was started, not the JavaScript thread.
+  SnapshotInfo snapshot(const std::string& path, bool force);  // snapshot_writer.h
+  std::shared_ptr<Fork> fork();
+
   struct Stats;
   Stats stats() const;
   std::optional<PairStatus> pair_status() const;
@@ -108,8 +137,25 @@ class Machine {
   void prepare_shadow();
   void plug_in();
   void check_memory() const;
+  void prepare_image();
+  void prepare_fork();
+  void build_from(const LogHeader& header);
+  void prepare_snapshot();
+  void load_image(std::shared_ptr<const ImageFile> image);
+  void adopt_options(MachineOptions options);
   void build(bool from_state = false);
+  void resume_from(const MachineState& state);
+  void reseed(const std::array<uint8_t, 32>& had);
   void restore(const LogStart& start);
+  static void check_same(const Digest& here, const Digest& there);
+  void start_log(LogHeader* header);
+  void keep_memory(LogHeader* header) const;
+  std::optional<Standing> stand();
+  class Meeting;
+  void come_to(const std::shared_ptr<Meeting>& meeting);
+  void while_standing(const std::function<void(const Standing&)>& work);
+  const Image& image() const { return image_file_->image(); }
+  bool has_program() const { return guest_ == StartMode::kProgram; }
   void serve_joins();
   void load_state(LogHeader* header);
   RecordingClock make_clock(uint64_t start_us) const;
@@ -135,8 +181,10 @@ class Machine {
   HeardFrames heard_;                 // a shadow's; the pair's thread's until this side is live
   std::atomic<Nic*> cable_{nullptr};  // the same, for that thread: a shadow's is there later than the pair
 
-  Bytes image_bytes_;
-  Image image_;
+  std::shared_ptr<const ImageFile> image_file_;
+  StartMode guest_ = StartMode::kProgram;  // how the guest had booted, if that was elsewhere, too
+  std::optional<SnapshotState> snapshot_;  // until the machine is built
+  std::optional<LogStart> log_start_;      // of one that did not start at boot
   CpuModel model_;
   std::unique_ptr<KvmSystem> system_;
   std::unique_ptr<KvmVm> vm_;
@@ -162,7 +210,7 @@ class Machine {
   std::unique_ptr<Watchdog> watchdog_;  // of a recorder's machine
   std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<Tracer> tracer_;
-  std::atomic<bool> live_{false}, ended_{false}, built_{false};
+  std::atomic<bool> live_{false}, started_{false}, ended_{false}, built_{false};
   std::vector<uint64_t> traced_pages_;
   std::thread thread_;
 };

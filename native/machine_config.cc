@@ -104,6 +104,10 @@ MachineConfig parse_machine_config(Napi::Object object) {
   MachineConfig config;
   config.mode = modes.at(fields.text("mode"));
   if (fields.has("image")) config.image = to_bytes(fields.value("image"));
+  config.image_path = fields.text("imagePath");
+  if (fields.has("fork"))
+    config.fork = *fields.value("fork").As<Napi::External<std::shared_ptr<Fork>>>().Data();
+  config.reseed = fields.flag("reseed");
   config.options.memory_bytes = fields.number("memoryBytes", 0);
   config.options.cpu_model = fields.text("cpuModel");
   if (fields.has("seed")) {
@@ -124,7 +128,7 @@ MachineConfig parse_machine_config(Napi::Object object) {
   config.log = fields.text("log");
   config.log_options.force = fields.flag("force");
   config.log_options.fsync = fields.flag("fsync");
-  config.image_by_hash = fields.flag("imageByHash");
+  if (fields.has("imageByHash")) config.image_by_hash = fields.flag("imageByHash");
   config.stop_at_event = fields.number("stopAtEvent", 0);
   config.live_after_stop = fields.flag("liveAfterStop");
   config.confined = !fields.flag("unconfined");

@@ -11,6 +11,14 @@ Napi::Error closed_error(Napi::Env env) {
   return js_failure(env, Failure("ERR_LOCKSTEP_CLOSED", "the machine is closed"));
 }
 
+Napi::Object digest_object(Napi::Env env, const Digest& digest) {
+  Napi::Object object = Napi::Object::New(env);
+  object["registers"] = hex_digest(env, digest.registers);
+  object["devices"] = hex_digest(env, digest.devices);
+  object["memory"] = hex_digest(env, digest.memory.value_or(0));
+  return object;
+}
+
 }  // namespace
 
 Napi::Function MachineObject::define(Napi::Env env) {
@@ -34,6 +42,8 @@ Napi::Function MachineObject::define(Napi::Env env) {
           InstanceMethod<&M::trace>("trace"),               // trace(options | null): void
           InstanceMethod<&M::pair_status>("pairStatus"),    // pairStatus(): Record<string, number | boolean>
           InstanceMethod<&M::hand_over>("handOver"),        // handOver(): boolean
+          InstanceMethod<&M::snapshot>("snapshot"),         // snapshot(path, force): Promise<NativeSnapshot>
+          InstanceMethod<&M::fork>("fork"),                 // fork(): Promise<NativeFork>
           InstanceMethod<&M::ref>("ref"),                   // ref(): void
           InstanceMethod<&M::unref>("unref"),               // unref(): void
       });
@@ -65,6 +75,8 @@ void MachineObject::environment_ends(void* self) { static_cast<MachineObject*>(s
 
 void MachineObject::shut_down() {
   closed_ = true;
+  if (machine_) machine_->stop();
+  jobs_.clear();
   machine_.reset();
   if (notices_) notices_->close();
 }
@@ -123,6 +135,7 @@ Napi::Value MachineObject::close(const Napi::CallbackInfo& info) {
     }
     void Execute() override {
       if (target_->machine_) target_->machine_->join();
+      target_->jobs_.clear();
     }
     void OnOK() override {
       // The last notices (the end, the state) go out before the listener is let go.
@@ -205,13 +218,7 @@ Napi::Value MachineObject::digest(const Napi::CallbackInfo& info) {
       return notices->call(
           [deferred, failure](Napi::Env env) { deferred->Reject(js_failure(env, failure).Value()); });
     }
-    notices->call([deferred, digest](Napi::Env env) {
-      Napi::Object object = Napi::Object::New(env);
-      object["registers"] = hex_digest(env, digest.registers);
-      object["devices"] = hex_digest(env, digest.devices);
-      object["memory"] = hex_digest(env, digest.memory.value_or(0));
-      deferred->Resolve(object);
-    });
+    notices->call([deferred, digest](Napi::Env env) { deferred->Resolve(digest_object(env, digest)); });
   };
   if (started_)
     machine->control().post(compute);
@@ -357,6 +364,55 @@ Napi::Value MachineObject::pair_status(const Napi::CallbackInfo& info) {
 Napi::Value MachineObject::hand_over(const Napi::CallbackInfo& info) {
   if (!machine_) throw closed_error(info.Env());
   return Napi::Boolean::New(info.Env(), machine_->hand_over());
+}
+
+template <typename Work, typename Answer>
+Napi::Value MachineObject::promise(Napi::Env env, Work work, Answer answer) {
+  if (closed_ || !machine_) throw closed_error(env);
+  auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
+  auto job = [machine = machine_.get(), notices = notices_, deferred, work, answer] {
+    try {
+      auto result = work(*machine);
+      notices->call([deferred, answer, result = std::move(result)](Napi::Env env) {
+        deferred->Resolve(answer(env, result));
+      });
+    } catch (const Failure& failure) {
+      notices->call(
+          [deferred, failure](Napi::Env env) { deferred->Reject(js_failure(env, failure).Value()); });
+    }
+  };
+  jobs_.remove_if([](const std::future<void>& done) {
+    return done.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  });
+  if (started_)
+    jobs_.push_back(std::async(std::launch::async, job));
+  else
+    job();
+  return deferred->Promise();
+}
+
+Napi::Value MachineObject::snapshot(const Napi::CallbackInfo& info) {
+  const std::string path = info[0].As<Napi::String>().Utf8Value();
+  const bool force = info[1].ToBoolean();
+  return promise(
+      info.Env(), [path, force](Machine& machine) { return machine.snapshot(path, force); },
+      [](Napi::Env env, const SnapshotInfo& made) {
+        Napi::Object object = Napi::Object::New(env);
+        object["event"] = Napi::Number::New(env, static_cast<double>(made.lsn));
+        object["contentBytes"] = Napi::Number::New(env, static_cast<double>(made.content_bytes));
+        object["digest"] = digest_object(env, made.digest);
+        return object;
+      });
+}
+
+Napi::Value MachineObject::fork(const Napi::CallbackInfo& info) {
+  return promise(
+      info.Env(), [](Machine& machine) { return machine.fork(); },
+      [](Napi::Env env, const std::shared_ptr<Fork>& fork) {
+        return Napi::External<std::shared_ptr<Fork>>::New(
+            env, new std::shared_ptr<Fork>(fork),
+            [](Napi::Env, std::shared_ptr<Fork>* data) { delete data; });
+      });
 }
 
 Napi::Value MachineObject::ref(const Napi::CallbackInfo& info) {

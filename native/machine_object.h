@@ -3,6 +3,9 @@
 
 #include <napi.h>
 
+#include <future>
+#include <list>
+
 #include "machine.h"
 #include "notices.h"
 
@@ -31,11 +34,17 @@ class MachineObject : public Napi::ObjectWrap<MachineObject> {
   Napi::Value trace(const Napi::CallbackInfo& info);
   Napi::Value pair_status(const Napi::CallbackInfo& info);
   Napi::Value hand_over(const Napi::CallbackInfo& info);
+  Napi::Value snapshot(const Napi::CallbackInfo& info);
+  Napi::Value fork(const Napi::CallbackInfo& info);
   Napi::Value ref(const Napi::CallbackInfo& info);
   Napi::Value unref(const Napi::CallbackInfo& info);
 
   // Throws unless the vCPU stands still.
   Machine& standing();
+  // Does `work`, which may wait for the machine, on a thread of its own once that runs; `answer` makes of its
+  // result what the promise is resolved with.
+  template <typename Work, typename Answer>
+  Napi::Value promise(Napi::Env env, Work work, Answer answer);
   // Stops and joins every thread. Also when the environment goes down with machines running.
   void shut_down();
   static void environment_ends(void* self);
@@ -43,6 +52,7 @@ class MachineObject : public Napi::ObjectWrap<MachineObject> {
   std::shared_ptr<Notices> notices_;
   std::unique_ptr<Machine> machine_;
   Mode mode_ = Mode::kRun;
+  std::list<std::future<void>> jobs_;  // joined before the machine goes
   bool started_ = false, closed_ = false;
 };
 

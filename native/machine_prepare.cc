@@ -31,21 +31,26 @@ class LogSource : public RecordSource {
 
 }  // namespace
 
+void Machine::load_image(std::shared_ptr<const ImageFile> file) {
+  image_file_ = std::move(file);
+  if (image_file_->is_snapshot()) snapshot_ = decode_snapshot_state(image());
+  guest_ = snapshot_ ? snapshot_->guest : static_cast<StartMode>(image().header.mode);
+}
+
 void Machine::prepare_origin() {
-  image_bytes_ = std::move(config_.image);
-  image_ = parse_image(image_bytes_);
   options_ = config_.options;
-  model_ = CpuModel::build(options_.cpu_model);
-  options_.cpu_model = model_.serialise();
-  if (!options_.memory_bytes) options_.memory_bytes = image_.header.memory_bytes;
-  plug_in();
-  build();
+  if (config_.fork)
+    prepare_fork();
+  else
+    prepare_image();
   if (config_.mode == Mode::kRun) return;
   LogHeader header;
   header.options = options_.serialise();
-  std::copy(std::begin(image_.header.sha256), std::end(image_.header.sha256), header.image_sha256.begin());
+  std::copy(std::begin(image().header.sha256), std::end(image().header.sha256), header.image_sha256.begin());
   // A shadow has nothing else to start from.
-  if (!config_.image_by_hash || config_.mode == Mode::kPrimary) header.image = image_bytes_;
+  if (!config_.image_by_hash.value_or(image_file_->is_snapshot()) || config_.mode == Mode::kPrimary)
+    header.image = image_file_->whole();
+  start_log(&header);
   Bytes encoded = encode_log_header(header);
   if (!config_.log.empty()) log_ = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
   if (config_.mode != Mode::kPrimary) return;
@@ -57,6 +62,22 @@ void Machine::prepare_origin() {
     if (e.notice == PairNotice::kFenced) control_.stop();
     listener_.on_pair(e);
   });
+}
+
+void Machine::prepare_image() {
+  load_image(config_.image_path.empty() ? ImageFile::from_bytes(std::move(config_.image))
+                                        : ImageFile::open(config_.image_path));
+  if (snapshot_) {
+    adopt_options(MachineOptions::parse(snapshot_->options));
+    plug_in();
+    return prepare_snapshot();
+  }
+  model_ = CpuModel::build(options_.cpu_model);
+  options_.cpu_model = model_.serialise();
+  if (!options_.memory_bytes) options_.memory_bytes = image().header.memory_bytes;
+  plug_in();
+  memory_source_ = image_file_->make_source();
+  build();
 }
 
 void Machine::plug_in() {
@@ -71,47 +92,49 @@ void Machine::plug_in() {
 void Machine::prepare_replay() {
   auto reader = std::make_unique<LogFileReader>(config_.log);
   const LogHeader& header = reader->header();
-  image_bytes_ = header.image.empty() ? std::move(config_.image) : header.image;
-  if (image_bytes_.empty())
+  if (header.image.empty() && config_.image.empty() && config_.image_path.empty())
     throw Failure("ERR_LOCKSTEP_IMAGE_MISSING", "the recording holds only its image's hash",
-                  "give the image with --image");
-  image_ = parse_image(image_bytes_);
-  if (!std::equal(header.image_sha256.begin(), header.image_sha256.end(), image_.header.sha256))
+                  "give the image, or the snapshot that it started from, with --image");
+  load_image(!header.image.empty()        ? ImageFile::from_bytes(header.image)
+             : config_.image_path.empty() ? ImageFile::from_bytes(std::move(config_.image))
+                                          : ImageFile::open(config_.image_path));
+  if (!std::equal(header.image_sha256.begin(), header.image_sha256.end(), image().header.sha256))
     throw Failure("ERR_LOCKSTEP_WRONG_IMAGE", "this is not the image that was recorded",
                   "give the image the recording was made from");
   options_ = MachineOptions::parse(header.options);
   model_ = CpuModel::parse(options_.cpu_model);
-  const std::optional<LogStart> start = header.start;
+  const std::optional<LogStart>& start = header.start;
   const uint64_t stop_at = config_.stop_at_event;
   if (start && stop_at != 0 && stop_at < start->digest.lsn)
     throw Failure("ERR_LOCKSTEP_ARGUMENT",
                   "this recording starts at event " + std::to_string(start->digest.lsn) +
                       ": it has no event " + std::to_string(stop_at),
                   "give a later event, or the recording of the side that ran before");
-  build(start.has_value());
-  if (start) {
-    for (const Bytes& piece : header.memory) decode_pages(piece, *memory_);
-    restore(*start);
-  }
+  build_from(header);
   log_source_ = std::make_unique<LogSource>(std::move(reader));
 }
 
-// Memory is loaded already. That the machine is the same as the one whose state this is, its digest says.
+// A log that does not start at boot starts from the memory that it brings, or where it brings none, from the
+// snapshot that is its image.
+void Machine::build_from(const LogHeader& header) {
+  if (!header.start) {
+    if (snapshot_) throw Failure("ERR_LOCKSTEP_LOG_DAMAGED", "the log does not say where it starts");
+    memory_source_ = image_file_->make_source();
+    return build();
+  }
+  if (header.memory.empty() && snapshot_) {
+    check_same(snapshot_->start.digest, header.start->digest);
+    return prepare_snapshot();
+  }
+  build(true);
+  for (const Bytes& piece : header.memory) decode_pages(piece, *memory_);
+  restore(*header.start);
+}
+
+// Memory is loaded already.
 void Machine::restore(const LogStart& start) {
   run_loop_->restore_state(decode_machine_state(start.state));
-  const Digest here = run_loop_->digest(true, true);
-  const Digest& there = start.digest;
-  const char* what = here.lsn != there.lsn               ? "its position"
-                     : here.registers != there.registers ? "a register"
-                     : here.devices != there.devices     ? "a device"
-                     : here.memory != there.memory       ? "its memory"
-                     : here.channels != there.channels   ? "its output"
-                                                         : nullptr;
-  if (what)
-    throw Failure(
-        "ERR_LOCKSTEP_STATE_DAMAGED",
-        "the machine is not what it was at event " + std::to_string(there.lsn) + ": " + what + " differs",
-        "what was sent or recorded is damaged, or this host's processor is another");
+  check_same(run_loop_->digest(true, true), start.digest);
 }
 
 void Machine::prepare_shadow() {
@@ -160,8 +183,7 @@ void Machine::prepare_shadow() {
   if (control_.stopping()) pair_->stop();
   LogHeader header;
   decode_log_header(encoded, &header);
-  image_bytes_ = header.image;
-  image_ = parse_image(image_bytes_);
+  load_image(ImageFile::from_bytes(std::move(header.image)));
   options_ = MachineOptions::parse(header.options);
   model_ = CpuModel::parse(options_.cpu_model);
   if (config_.nic.kind != NicConfig::Kind::kNone && !options_.net)
@@ -169,11 +191,21 @@ void Machine::prepare_shadow() {
                   "start the primary with --net, or the shadow without");
   plug_in();
   header_ = std::move(encoded);
-  build(pair_->joins_running());
-  if (pair_->joins_running()) load_state(&header);
+  if (pair_->joins_running()) {
+    build(true);
+    load_state(&header);
+  } else {
+    build_from(header);
+  }
+  if (header.start && !pair_->joins_running()) {
+    received_.start_from(*header.start);
+    pair_->start_from(*header.start);
+  }
   if (!config_.log.empty()) {
-    auto log = std::make_unique<LogFileWriter>(
-        config_.log, header.start ? encode_log_header(header) : header_, config_.log_options);
+    const bool anew = pair_->joins_running();
+    if (anew) header.image = image_file_->whole();
+    auto log = std::make_unique<LogFileWriter>(config_.log, anew ? encode_log_header(header) : header_,
+                                               config_.log_options);
     std::lock_guard lock(parts_mutex_);
     log_ = std::move(log);
   }
@@ -196,12 +228,7 @@ void Machine::load_state(LogHeader* header) {
   restore(start);
   received_.start_from(start);
   header->start = std::move(start);
-  if (config_.log.empty()) return;
-  const std::vector<uint64_t> pages = touched_pages(*memory_);
-  for (size_t at = 0; at < pages.size(); at += kPiecePagesMax) {
-    const size_t count = std::min(kPiecePagesMax, pages.size() - at);
-    header->memory.push_back(encode_pages(*memory_, std::span(pages).subspan(at, count)));
-  }
+  if (!config_.log.empty()) keep_memory(header);
 }
 
 // All that it will need is open.

@@ -42,9 +42,7 @@ RunLoop::Result RunLoop::run(Driver& driver) {
   if (restored_) {
     if (driver_->applied(at_.lsn) == Go::kStop) stopped_ = true;
     if (parts_.control.poked()) parts_.control.serve();
-    const bool stays = halted_ && vectors_.empty();
-    halted_ = false;
-    if (stays && !stopped_ && !parts_.control.stopping()) halt();
+    if (!stopped_ && !parts_.control.stopping()) go_on_waiting();
   } else if (ask([&] { return driver_->boot(&boot); }) == Go::kApply) {
     at_.apply(boot);
     board_.apply(boot);
@@ -68,6 +66,16 @@ RunLoop::Result RunLoop::run(Driver& driver) {
   }
   driver_->closed();
   return {{0, 0, EndReason::kClosed, 0}, "", false};
+}
+
+// Of a restored machine: what it waited for when its state was taken.
+void RunLoop::go_on_waiting() {
+  const bool waits = std::exchange(stand_, Stand::kNowhere) == Stand::kWaiting;
+  const bool stays = std::exchange(halted_, false) && vectors_.empty();
+  if (stays) return halt(waits);
+  if (!waits) return;
+  consult(waits_at_);
+  settle();
 }
 
 Exit RunLoop::run_guest() {
@@ -158,7 +166,8 @@ void RunLoop::trap(uint64_t port) {
   settle();
 }
 
-void RunLoop::halt() {
+// `counted`: it was halted, and is so again.
+void RunLoop::halt(bool counted) {
   Access access{Space::kHalt, 0, 1, true, 0};
   if (!parts_.vcpu.interrupt_flag()) {
     at_.count(access);
@@ -167,7 +176,7 @@ void RunLoop::halt() {
   // Entering KVM again would step over the HLT, so an interrupt has to be there first.
   halted_ = true;
   do {
-    count(access);
+    if (!std::exchange(counted, false)) count(access);
     consult(access);
     settle();
   } while (vectors_.empty() && !stopped_);
@@ -178,7 +187,13 @@ void RunLoop::consult(const Access& access) {
   Want want = board_.want(access);
   if (access.space == Space::kHalt && !vectors_.empty()) want.wait = false;
   Event event;
-  switch (ask([&] { return driver_->position(access, want, &event); })) {
+  // A read has no value yet, and a trap's registers are those from before it.
+  const bool trapped = parts_.has_exchange && access.space == Space::kPort && Traps::is_trap(access.address);
+  stand_ = access.write && !trapped ? Stand::kWaiting : Stand::kNowhere;
+  waits_at_ = access;
+  const Go go = ask([&] { return driver_->position(access, want, &event); });
+  stand_ = Stand::kNowhere;
+  switch (go) {
     case Go::kOn: break;
     case Go::kClose: closing_ = true; [[fallthrough]];
     case Go::kApply:
@@ -198,10 +213,17 @@ void RunLoop::settle() {
     if (driver_->applied(at_.lsn) == Go::kStop) stopped_ = true;
   }
   if (closing_) stopped_ = true;
-  if (stopped_ || !parts_.control.poked()) return;
+  if (stopped_ || (!parts_.control.poked() && postponed_.empty())) return;
   // Whoever looks at the vCPU from another thread while this one serves finds nothing left to do on it.
   parts_.vcpu.complete_access();
+  stand_ = Stand::kSettled;
+  serve_postponed();
   parts_.control.serve();
+  stand_ = Stand::kNowhere;
+}
+
+void RunLoop::serve_postponed() {
+  for (const auto& task : std::exchange(postponed_, {})) task();
 }
 
 void RunLoop::maybe_digest() {
@@ -248,8 +270,19 @@ MachineState RunLoop::save_state() {
   return state;
 }
 
+std::optional<MachineState> RunLoop::save_standing() {
+  if (stand_ == Stand::kNowhere) return std::nullopt;
+  parts_.vcpu.complete_access();
+  if (parts_.vcpu.exit_waits()) return std::nullopt;
+  MachineState state = save_state();
+  if (stand_ == Stand::kWaiting) state.waits_at = waits_at_;
+  return state;
+}
+
 void RunLoop::restore_state(const MachineState& state) {
   at_ = state.at;
+  stand_ = state.waits_at ? Stand::kWaiting : Stand::kSettled;
+  waits_at_ = state.waits_at.value_or(Access{});
   at_position_ = state.at_position;
   halted_ = state.halted;
   schedule_.last_memory_us = state.last_memory_us;
@@ -286,6 +319,11 @@ Digest RunLoop::digest(bool with_memory, bool whole) {
   memory_digest_.update(parts_.memory, pages, &digest.pages);
   if (whole || !parts_.dirty) {
     std::vector<uint64_t> stale = memory_digest_.update_all(parts_.memory);
+    if (parts_.dirty && !stale.empty() && !parts_.memory.mappings().empty())
+      throw Failure("ERR_LOCKSTEP_STATE_DAMAGED",
+                    "page " + hex(stale[0] * kPageBytes) + " is not what its snapshot says",
+                    "the snapshot's file was damaged, or changed while it was in use: check it with "
+                    "`lockstep image inspect`");
     if (parts_.dirty && !stale.empty())
       throw Failure("ERR_LOCKSTEP_INTERNAL",
                     "page " + hex(stale[0] * kPageBytes) + " changed without being marked dirty",

@@ -62,6 +62,14 @@ class RunLoop : public Sink {
   // throws ERR_LOCKSTEP_STATE_DAMAGED. Memory is loaded before it.
   MachineState save_state();
   void restore_state(const MachineState& state);
+  // The same where the machine stands while its control serves others; nothing where that is in the midst of
+  // an access.
+  std::optional<MachineState> save_standing();
+  // On the vCPU's thread: once more when what it is in the midst of is over, or after the machine's end.
+  void postpone(std::function<void()> task) { postponed_.push_back(std::move(task)); }
+  void serve_postponed();
+  // Of a restored machine, whose memory is that of the state: what its pages count (MemoryDigest).
+  MemoryDigest& memory_digest() { return memory_digest_; }
   // Any thread: since when the guest computes without an access (CLOCK_MONOTONIC); 0 while it waits or is
   // served.
   uint64_t computes_since_us() const { return computes_since_us_.load(std::memory_order_relaxed); }
@@ -83,7 +91,8 @@ class RunLoop : public Sink {
   void count(const Access& access);
   void port(const PortExit& exit);
   void trap(uint64_t port);
-  void halt();
+  void halt(bool counted = false);
+  void go_on_waiting();
   void consult(const Access& access);
   void settle();
   void maybe_digest();
@@ -115,8 +124,13 @@ class RunLoop : public Sink {
   bool stopped_ = false;
   bool halted_ = false;    // in a HLT, until something is raised
   bool restored_ = false;  // it goes on from a state, not from boot
+  // Where it stands while others are served: settled, or at an access that waits for what enters.
+  enum class Stand { kNowhere, kSettled, kWaiting };
+  Stand stand_ = Stand::kNowhere;
+  Access waits_at_;
   RunCounts counts_;
   AccessObserver observer_;
+  std::vector<std::function<void()>> postponed_;
 };
 
 template <typename Ask>

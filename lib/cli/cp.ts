@@ -2,7 +2,6 @@ import { stat, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { basename, join } from 'node:path';
 import { ask } from '../control/control-client.js';
-import type { ControlRequest } from '../control/control-server.js';
 import { type ErrorCode, LockstepError } from '../errors.js';
 import type { GuestTreeEntry } from '../guest-tree-answer.js';
 import { invalid } from '../options.js';
@@ -26,7 +25,7 @@ interface Source {
 
 /** A running machine, through the socket of its process. */
 function runningMachine(control: string): Source {
-  const request = async (op: ControlRequest['op'], path: string) => {
+  const request = async (op: 'read' | 'tree', path: string) => {
     const reply = await ask(control, { op, path });
     if (reply.ok) return reply;
     const { code, message, hint, errno } = reply;

@@ -1,4 +1,5 @@
 import { Image } from '../image.js';
+import type { Machine } from '../machine.js';
 import type { MachineOptions, OptionalLogOptions } from '../options.js';
 import { invalid } from '../options.js';
 import type { GuestFlags, LogFlags } from './options.js';
@@ -20,20 +21,30 @@ function netOptions({ net, ip, gateway, mac }: GuestFlags): MachineOptions['net'
   return net && { ...net, ip, gateway, mac };
 }
 
-/** The machine's options, with the terminal of this process where it has one. */
-export function machineOptions(flags: GuestFlags): MachineOptions {
+/** The machine's options, with the terminal of this process where it has one. A snapshot's machine has its own. */
+export function machineOptions(flags: GuestFlags, image: Image): MachineOptions {
   const { stdin, stdout, stderr } = process;
-  return {
+  const given = {
     memoryMiB: flags.memory,
     cpuModel: flags.cpu,
     seed: flags.seed,
     time: flags.time,
     sandbox: flags.sandbox,
     net: netOptions(flags),
+  };
+  if (image.isSnapshot) return given;
+  return {
+    ...given,
     tty: { stdin: stdin.isTTY, stdout: stdout.isTTY, stderr: stderr.isTTY },
     rows: stdout.rows || undefined,
     columns: stdout.columns || undefined,
   };
+}
+
+/** Tells the guest of a snapshot, which may remember another one, of this process's terminal. */
+export function tellTerminal(machine: Machine, image: Image): void {
+  const { isTTY, rows, columns } = process.stdout;
+  if (image.isSnapshot && isTTY) machine.resize(rows, columns);
 }
 
 export function logOptions({ log, force, fsync, imageByHash, digestEvery }: LogFlags): OptionalLogOptions {

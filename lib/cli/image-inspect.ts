@@ -1,6 +1,6 @@
 import { LockstepError } from '../errors.js';
 import type { ImageInfo } from '../image/image-file.js';
-import type { ManifestFile, ProgramManifest } from '../image/manifest.js';
+import type { Manifest, ManifestFile, ProgramManifest } from '../image/manifest.js';
 import { Image } from '../image.js';
 import { Recording } from '../recording.js';
 import { bytes, count } from './report.js';
@@ -59,17 +59,41 @@ function describeProgram(manifest: ProgramManifest, withTree: boolean): string[]
   ];
 }
 
-function describe(info: ImageInfo, size: number, withTree: boolean): string {
+function describeOrigin(manifest: Manifest, withTree: boolean): string[] {
+  switch (manifest.kind) {
+    case 'program':
+      return describeProgram(manifest, withTree);
+    case 'bare':
+      return [`entry        ${manifest.entry}`];
+    case 'snapshot':
+      return [
+        `taken        after event ${manifest.event}, at ${new Date(manifest.timeUs / 1000).toISOString()} in the guest`,
+        `from         ${manifest.from}`,
+        ...describeOrigin(manifest.of, withTree),
+      ];
+  }
+}
+
+function kindOf(manifest: Manifest): string {
+  if (manifest.kind === 'program') return 'Linux program';
+  return manifest.kind === 'bare'
+    ? `bare guest, ${manifest.mode} mode`
+    : `snapshot of a ${kindOf(manifest.of)}`;
+}
+
+function describe(info: ImageInfo, withTree: boolean): string {
   const { manifest } = info;
   return [
-    `kind         ${manifest.kind === 'program' ? 'Linux program' : `bare guest, ${info.mode} mode`}`,
-    `size         ${bytes(size)} in ${count(info.segments.length, 'segment')}`,
+    `kind         ${kindOf(manifest)}`,
+    `size         ${bytes(fileBytes(info))} in ${count(info.segments.length, 'segment')}`,
     `sha256       ${info.sha256}`,
     `memory       ${bytes(info.memoryBytes)}`,
-    ...(manifest.kind === 'program'
-      ? describeProgram(manifest, withTree)
-      : [`entry        ${manifest.entry}`]),
+    ...describeOrigin(manifest, withTree),
   ].join('\n');
+}
+
+function fileBytes({ contentOffset, contentBytes }: ImageInfo): number {
+  return contentOffset + contentBytes;
 }
 
 /** `lockstep image inspect`. */
@@ -78,10 +102,10 @@ export default async function inspect(
   path: string,
 ): Promise<number> {
   const image = await open(path);
-  const info = await image.inspect();
+  const info = await image.verify();
   const text = flags.json
-    ? JSON.stringify({ version: 1, bytes: image.bytes.length, ...info })
-    : describe(info, image.bytes.length, flags.tree ?? false);
+    ? JSON.stringify({ version: 1, bytes: fileBytes(info), ...info })
+    : describe(info, flags.tree ?? false);
   process.stdout.write(`${text}\n`);
   return 0;
 }

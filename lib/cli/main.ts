@@ -110,6 +110,16 @@ function buildProgram(finish: (status: number) => void): Command {
     );
   runs(cp, () => import('./cp.js'));
 
+  const snapshot = command(
+    'snapshot',
+    'write a running machine to a file that --image takes, and let it go on',
+  )
+    .argument('<file>', 'the image file that others start from')
+    .requiredOption('--control <socket>', 'the socket that run, record, primary or shadow were given')
+    .option('--force', 'overwrite the file')
+    .option(...json);
+  runs(snapshot, () => import('./snapshot.js'));
+
   const primary = command('primary', 'run a program as the primary of a pair').argument('[program...]');
   addLogOptions(addGuestOptions(primary), { required: false });
   primary.option('--alone', 'start without waiting for a shadow, which may join at any time');

@@ -158,7 +158,7 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .addOption(repeatable('--leave <address>', 'leave this instruction as it is', addresses, []));
   if (!machine) return command;
   return command
-    .option('--image <file>', 'start this image instead of a program')
+    .option('--image <file>', 'start this image, or go on from this snapshot, instead of a program')
     .option('--seed <n>', 'where all randomness comes from (default: the host)', whole)
     .option('--time <iso>', 'virtual time at boot; the host clock is then never read', date)
     .option('--cpu <model>', 'CPU the guest sees: x86-64-v2 or x86-64-v3 (default: the highest here)')
@@ -185,7 +185,7 @@ export function macOption(): Option {
 export function controlOption(): Option {
   return new Option(
     '--control <socket>',
-    'listen here for `lockstep cp` (and, of a pair, `lockstep status`)',
+    'listen here for `lockstep cp` and `lockstep snapshot` (and, of a pair, `lockstep status`)',
   );
 }
 

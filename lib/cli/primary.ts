@@ -13,7 +13,7 @@ export default async function primary(
   const user = findUser(flags);
   const image = await guestImage(program, flags, false);
   // The console is a socket's, not this process's: no terminal unless a client brings one.
-  const options = { ...machineOptions(flags), tty: {} };
+  const options = { ...machineOptions(flags, image), ...(image.isSnapshot ? {} : { tty: {} }) };
   const pair = { ...pairOptions(flags), alone: flags.alone };
   const side = await Primary.create(image, { ...options, ...logOptions(flags), ...pair });
   const { link, rejoin, relink = link } = flags;

@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { DivergenceError } from '../errors.js';
+import { Image } from '../image.js';
 import { type Replay, type ReplayResult, replay } from '../replay.js';
 import { bytes, count, reportError, say } from './report.js';
 
@@ -56,7 +56,7 @@ async function showMachine(replaying: Replay, event: number): Promise<void> {
 
 /** `lockstep replay`. */
 export default async function replayCommand(flags: Flags, log: string): Promise<number> {
-  const image = flags.image === undefined ? undefined : await readFile(flags.image);
+  const image = flags.image === undefined ? undefined : await Image.open(flags.image);
   const target = flags.stdout ? 'inherit' : 'ignore';
   await using replaying = await replay(log, {
     stopAtEvent: flags.event,

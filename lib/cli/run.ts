@@ -3,7 +3,7 @@ import { LockstepError } from '../errors.js';
 import { Machine } from '../machine.js';
 import type { LogOptions } from '../options.js';
 import { createRecorded } from '../recording.js';
-import { guestImage, logOptions, machineOptions } from './guest.js';
+import { guestImage, logOptions, machineOptions, tellTerminal } from './guest.js';
 import type { GuestFlags, LogFlags } from './options.js';
 import { closingLine, reportError, say, sayEnd, statusOfEnd } from './report.js';
 import { attachTerminal } from './terminal.js';
@@ -15,7 +15,7 @@ export default async function run(flags: GuestFlags & LogFlags, program: string[
   const image = await guestImage(program, flags, process.stdin.isTTY || process.stdout.isTTY);
   // A terminal's keys pass through here, for Ctrl-C; anything else the machine reads itself.
   const options = {
-    ...machineOptions(flags),
+    ...machineOptions(flags, image),
     stdin: process.stdin.isTTY ? 'stream' : 'inherit',
     stdout: 'inherit',
     stderr: 'inherit',
@@ -43,6 +43,7 @@ export default async function run(flags: GuestFlags & LogFlags, program: string[
     if (flags.control !== undefined) control = await serveControl(flags.control, machine);
     become(user, flags);
     await machine.start();
+    tellTerminal(machine, image);
     const ended = await machine.ended;
     terminal.release();
     sayEnd(flags, ended);

@@ -116,7 +116,7 @@ export class ImageServer {
     const part = join(this.#directory, `${sha256}.${process.hrtime.bigint()}.part`);
     try {
       await pipeline(message, check, createWriteStream(part, { mode: 0o600, flags: 'wx' }));
-      const { sha256: found } = await (await Image.open(part)).inspect();
+      const { sha256: found } = await (await Image.open(part)).verify();
       if (found !== sha256) throw new Error('this is another image');
       renameSync(part, join(this.#directory, sha256));
     } finally {

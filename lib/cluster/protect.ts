@@ -98,6 +98,9 @@ export async function protect(options: ProtectOptions): Promise<ProtectedMachine
   checkName(options.name, 'machine');
   if (options.memoryMiB !== undefined) checkMemory(options.memoryMiB);
   if (options.net) netConfig(options.net, new Uint8Array(32), invalid);
+  // A cluster gives a machine the CPU that all its hosts have, and a snapshot's has one already.
+  if (options.image?.isSnapshot)
+    throw invalid('a snapshot cannot be placed on hosts', 'Give the image that the machine had booted.');
   const store = await Store.open(options.etcd);
   try {
     await ensureSpec(store, options);

@@ -3,14 +3,15 @@ import { connect, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { LockstepError } from '../errors.js';
 import type { GuestTreeEntry } from '../guest-tree-answer.js';
-import type { Machine } from '../machine.js';
+import type { Machine, SnapshotInfo } from '../machine.js';
 import type { SideReport } from './side-report.js';
 
 /** One line of JSON each way: what `lockstep cp` and `lockstep status` say to a running machine. */
 export type ControlRequest =
   | { op: 'read' | 'list' | 'stat' | 'tree'; path: string }
   | { op: 'status' }
-  | { op: 'hand-over' };
+  | { op: 'hand-over' }
+  | { op: 'snapshot'; path: string; force: boolean };
 
 export type ControlReply =
   | { ok: true; data: string }
@@ -18,6 +19,7 @@ export type ControlReply =
   | { ok: true; tree: (Omit<GuestTreeEntry, 'contents'> & { data: string })[] }
   | { ok: true; report: SideReport }
   | { ok: true; asked: true }
+  | { ok: true; snapshot: SnapshotInfo }
   | { ok: false; code: string; message: string; hint?: string; errno?: number };
 
 /** Of a side of a pair. */
@@ -49,6 +51,9 @@ async function answer(
     const { path } = request;
     const refused = refusal?.();
     if (refused) throw refused;
+    if (op === 'snapshot') {
+      return { ok: true, snapshot: await machine.snapshot(path, { force: request.force }) };
+    }
     if (op === 'read')
       return { ok: true, data: Buffer.from(await machine.readFile(path)).toString('base64') };
     if (op === 'list') return { ok: true, files: await machine.listFiles(path) };

@@ -75,4 +75,18 @@ export interface BareManifest {
   memoryMiB: number;
 }
 
-export type Manifest = ProgramManifest | BareManifest;
+/** A machine in the midst of its life. */
+export interface SnapshotManifest {
+  version: 1;
+  kind: 'snapshot';
+  /** The event that it was taken after. */
+  event: number;
+  /** Virtual time then, microseconds since 1970. */
+  timeUs: number;
+  /** Identity of the image that the machine started from, which may be a snapshot, too. */
+  from: string;
+  /** Of the image that was booted. */
+  of: ProgramManifest | BareManifest;
+}
+
+export type Manifest = ProgramManifest | BareManifest | SnapshotManifest;

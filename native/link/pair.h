@@ -120,6 +120,8 @@ class Pair : public RecordSource {
   virtual bool wants_state() const = 0;
   virtual bool state_is_due() = 0;
   virtual void saved(const LogStart& start) = 0;
+  // vCPU thread of the shadow, before it asks for a record: the machine starts from here, and not at boot.
+  virtual void start_from(const LogStart& start) = 0;
   // vCPU thread of the shadow, after the header: whether there is a state to load. Blocks until it is here,
   // handing each piece of memory to `load`; false when stopped or when the primary was lost. Until loaded(),
   // no frame is read.

@@ -57,6 +57,7 @@ class PairImpl final : public Pair {
   bool wants_state() const override { return state_wanted_.load(std::memory_order_relaxed); }
   bool state_is_due() override;
   void saved(const LogStart& start) override;
+  void start_from(const LogStart& start) override;
   bool joins_running() const override { return joins_running_; }
   bool receive_state(const std::function<void(std::span<const uint8_t>)>& load, LogStart* start) override;
   void loaded(uint64_t input_bytes, bool input_ended) override;

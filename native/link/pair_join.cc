@@ -167,6 +167,14 @@ void PairImpl::take_start(const Start& start) {
   changed_.notify_all();
 }
 
+// No frame has come: the primary waits until this shadow is ready.
+void PairImpl::start_from(const LogStart& start) {
+  Lock lock(mutex_);
+  decoder_.start_from(start);
+  lsn_received_ = start.digest.lsn;
+  executed_lsn_ = start.digest.lsn;
+}
+
 bool PairImpl::receive_state(const std::function<void(std::span<const uint8_t>)>& load, LogStart* start) {
   Lock lock(mutex_);
   for (;;) {

@@ -22,10 +22,7 @@ uint64_t mix(uint64_t content, uint64_t page) {
 }
 
 uint64_t content_hash(const GuestMemory& memory, uint64_t page) {
-  static const uint8_t zeros[kPageBytes] = {};
-  static const uint64_t zero_hash = XXH3_64bits(zeros, kPageBytes);
-  uint64_t hash = XXH3_64bits(memory.host() + page * kPageBytes, kPageBytes);
-  return hash == zero_hash ? 0 : mix(hash, page) | 1;
+  return MemoryDigest::term(XXH3_64bits(memory.host() + page * kPageBytes, kPageBytes), page);
 }
 
 }  // namespace
@@ -39,12 +36,34 @@ std::vector<uint64_t> touched_pages(const GuestMemory& memory) {
   size_t bytes = entries.size() * 8;
   if (pagemap >= 0 && pread(pagemap, entries.data(), bytes, first * 8) != static_cast<ssize_t>(bytes))
     std::fill(entries.begin(), entries.end(), 1ull << 63);
+  const auto touch = [&entries](uint64_t first, uint64_t count) {
+    std::fill_n(entries.begin() + static_cast<ptrdiff_t>(first), count, 1ull << 63);
+  };
+  for (const GuestMemory::Range& range : memory.expected()) touch(range.first, range.count);
+  for (const GuestMemory::Mapping& mapping : memory.mappings())
+    touch(mapping.gpa / kPageBytes, mapping.bytes / kPageBytes);
   for (uint64_t page = 0; page < entries.size(); page++)
     if (entries[page] >> 62) result.push_back(page);
   return result;
 }
 
 uint64_t hash_bytes(std::span<const uint8_t> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+uint64_t MemoryDigest::term(uint64_t hash, uint64_t page) {
+  static const uint8_t zeros[kPageBytes] = {};
+  static const uint64_t zero_hash = XXH3_64bits(zeros, kPageBytes);
+  return hash == zero_hash ? 0 : mix(hash, page) | 1;
+}
+
+void MemoryDigest::reserve() {
+  if (page_hash_.empty()) page_hash_.resize(pages_);
+}
+
+void MemoryDigest::adopt(uint64_t page, uint64_t term) {
+  reserve();
+  sum_ += term - page_hash_[page];
+  page_hash_[page] = term;
+}
 
 bool MemoryDigest::rehash(const GuestMemory& memory, uint64_t page) {
   uint64_t now = content_hash(memory, page);
@@ -56,6 +75,7 @@ bool MemoryDigest::rehash(const GuestMemory& memory, uint64_t page) {
 
 void MemoryDigest::update(const GuestMemory& memory, std::span<const uint64_t> pages,
                           std::vector<PageHash>* hashes) {
+  reserve();
   for (uint64_t page : pages) {
     rehash(memory, page);
     if (hashes) hashes->push_back({page, static_cast<uint32_t>(page_hash_[page])});
@@ -63,6 +83,7 @@ void MemoryDigest::update(const GuestMemory& memory, std::span<const uint64_t> p
 }
 
 std::vector<uint64_t> MemoryDigest::update_all(const GuestMemory& memory) {
+  reserve();
   std::vector<uint64_t> stale;
   for (uint64_t page : touched_pages(memory))
     if (rehash(memory, page)) stale.push_back(page);

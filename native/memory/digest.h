@@ -14,14 +14,14 @@ namespace lockstep {
 // XXH3 of arbitrary bytes: the one hash of the core.
 uint64_t hash_bytes(std::span<const uint8_t> bytes);
 
-// The pages that the host ever backed, ascending: all others are zero.
+// The pages that the host ever backed, or would when they are looked at, ascending: all others are zero.
 std::vector<uint64_t> touched_pages(const GuestMemory& memory);
 
 // The sum over all pages of a mix of page number and page content; zero pages count nothing, so a
 // fresh memory is 0 and never has to be read.
 class MemoryDigest {
  public:
-  explicit MemoryDigest(uint64_t pages) : page_hash_(pages) {}
+  explicit MemoryDigest(uint64_t pages) : pages_(pages) {}
   // Rehashes these pages; appends (page, hash) of each to `hashes` when given.
   void update(const GuestMemory& memory, std::span<const uint64_t> pages, std::vector<PageHash>* hashes);
   // Rehashes all of memory that the host ever backed; returns the pages whose hash was not up to
@@ -29,10 +29,16 @@ class MemoryDigest {
   std::vector<uint64_t> update_all(const GuestMemory& memory);
   uint64_t value() const { return sum_; }
   static uint32_t page_hash(const GuestMemory& memory, uint64_t page);
+  // What a page counts, by the hash of its bytes; 0: it is all zeros.
+  static uint64_t term(uint64_t hash, uint64_t page);
+  // Of a fresh memory that is filled by now: takes the word of who filled it.
+  void adopt(uint64_t page, uint64_t term);
 
  private:
   bool rehash(const GuestMemory& memory, uint64_t page);
-  std::vector<uint64_t> page_hash_;
+  void reserve();
+  uint64_t pages_;
+  std::vector<uint64_t> page_hash_;  // empty as long as nobody asked: a machine may never be
   uint64_t sum_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
@@ -43,6 +44,24 @@ class GuestMemory {
     return write(gpa, {reinterpret_cast<const uint8_t*>(&value), sizeof(T)});
   }
 
+  // ---- contents that are not there until somebody looks at them
+  struct Range {
+    uint64_t first = 0, count = 0;  // pages
+  };
+  // The contents of these pages come when they are looked at, from whoever registered for that.
+  void expect(Range pages) { expected_.push_back(pages); }
+  const std::vector<Range>& expected() const { return expected_; }
+  // Whole pages of a file, by copy-on-write: what is written here does not reach it.
+  struct Mapping {
+    uint64_t gpa = 0, bytes = 0;
+    std::shared_ptr<const Fd> file;
+    uint64_t offset = 0;
+  };
+  void map(const Mapping& mapping);
+  const std::vector<Mapping>& mappings() const { return mappings_; }
+  // The same contents once more, by copy-on-write. While the vCPU stands still; on no confined thread.
+  std::unique_ptr<GuestMemory> fork();
+
   // Pages written by the monitor or reported dirty since the last take_dirty(), each once.
   void mark(uint64_t page);
   std::vector<uint64_t> take_dirty();  // ascending
@@ -59,7 +78,11 @@ class GuestMemory {
  private:
   uint8_t* host_ = nullptr;
   uint64_t bytes_ = 0;
-  Fd pagemap_;  // opened at once: threads that ask for it may not open anything
+  std::vector<Range> expected_;
+  std::vector<Mapping> mappings_;  // by address, apart from each other
+  Fd pagemap_;                     // opened at once: threads that ask for it may not open anything
+  std::vector<uint64_t> own_pages() const;
+  void freeze(const std::vector<uint64_t>& own);
   // Page numbers, each once.
   class PageSet {
    public:

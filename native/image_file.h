@@ -1,0 +1,34 @@
+// An image at hand. Several machines may start from one.
+#pragma once
+
+#include <memory>
+
+#include "image.h"
+#include "kvm/system.h"
+#include "log/event.h"
+#include "memory/memory_source.h"
+
+namespace lockstep {
+
+class ImageFile {
+ public:
+  // All throw ERR_LOCKSTEP_NOT_AN_IMAGE. Whole, and every block of it verified:
+  static std::shared_ptr<const ImageFile> from_bytes(Bytes file);
+  // Of a snapshot only the front is read and verified: its content is mapped into the machine. What boots is
+  // read whole. Throws ERR_LOCKSTEP_SYSTEM, too.
+  static std::shared_ptr<const ImageFile> open(const std::string& path);
+
+  const Image& image() const { return image_; }
+  bool is_snapshot() const { return image_.header.mode == static_cast<uint32_t>(StartMode::kSnapshot); }
+  // Its bytes, with every block verified.
+  Bytes whole() const;
+  std::unique_ptr<MemorySource> make_source() const;
+
+ private:
+  ImageFile(Bytes bytes, std::shared_ptr<const Fd> content);
+  Bytes bytes_;                        // all, or the front alone
+  std::shared_ptr<const Fd> content_;  // of a front alone: the file
+  Image image_;
+};
+
+}  // namespace lockstep
