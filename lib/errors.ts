@@ -46,6 +46,19 @@ export type ErrorCode =
   | 'ERR_LOCKSTEP_IMAGE_MISSING'
   /** The image given is not the one the log was recorded with. */
   | 'ERR_LOCKSTEP_WRONG_IMAGE'
+  // Streams
+  /** What was published, or a part of it, comes damaged again and again. */
+  | 'ERR_LOCKSTEP_STREAM_DAMAGED'
+  /** Nothing to stream from answered in time. */
+  | 'ERR_LOCKSTEP_STREAM_UNREACHABLE'
+  /** The image that is published there is not the one that was asked for. */
+  | 'ERR_LOCKSTEP_STREAM_OTHER'
+  /** Another process streams to the same file. */
+  | 'ERR_LOCKSTEP_STREAM_BUSY'
+  /** This process, or this kernel, cannot fill memory while it is used: userfaultfd is not to be had. */
+  | 'ERR_LOCKSTEP_USERFAULTFD'
+  /** This part of the machine's memory is still on its way. */
+  | 'ERR_LOCKSTEP_NOT_ARRIVED'
   // Logs
   /** The file is no log. */
   | 'ERR_LOCKSTEP_NOT_A_LOG'

@@ -40,6 +40,9 @@ export interface NativeConfig {
   fork?: NativeFork;
   /** A snapshot or a fork: go on with this `seed`, not the one that it had. */
   reseed?: boolean;
+  /** In place of them: an image that is still on its way, and what its memory adds up to once it is there. */
+  store?: NativeBlockStore;
+  storeSum?: string;
   memoryBytes?: number;
   cpuModel?: string;
   /** 32 bytes: what all randomness in the machine comes from. */
@@ -216,6 +219,24 @@ export interface NativeMachine {
   unref(): void;
 }
 
+/** The file of an image that is still on its way. */
+export interface NativeBlockStore {
+  /** Finds the blocks that the file has already. Once, and first. */
+  recover(): Promise<void>;
+  /** Of a zstd frame; false when it is damaged or another block's. */
+  put(block: number, frame: Uint8Array): Promise<boolean>;
+  putPlain(block: number, bytes: Uint8Array): Promise<boolean>;
+  /** 1 for each block that is there. */
+  have(): Uint8Array;
+  /** Blocks that somebody had to wait for so far. */
+  wanted(): number;
+  /** What memory adds up to, once everything is there. */
+  memorySum(): Promise<string>;
+  sync(): Promise<void>;
+  /** Machines that were made of it go on. */
+  close(): void;
+}
+
 /** kvm/probe.h. Texts are '' and numbers 0 where nothing could be found out. */
 export interface NativeProbe {
   /** '' when KVM is usable. */
@@ -276,6 +297,16 @@ export interface Native {
   probe(): NativeProbe;
   machine(config: NativeConfig, listener: (batch: NativeNotice[]) => void): NativeMachine;
   openLog(path: string): NativeLogReader;
+  /** Takes the file up, or makes it. `wanted` hears of each block for which somebody stands still, once. */
+  openBlockStore(path: string, front: Uint8Array, wanted: (block: number) => void): NativeBlockStore;
+  /** A zstd frame. */
+  compress(bytes: Uint8Array, level: number): Promise<Uint8Array>;
+  /** Empty where it is no frame, or holds more. */
+  decompress(frame: Uint8Array, bytesMax: number): Promise<Uint8Array>;
+  /** Blocks without which no machine can be made of the image with this front. */
+  neededFirst(front: Uint8Array): number[];
+  /** What memory adds up to that starts from this image. */
+  imageSum(path: string, front: Uint8Array): Promise<string>;
   logInfo(path: string): Promise<NativeRecordingInfo>;
   logImage(path: string): Uint8Array;
   repairLog(path: string): { keptBytes: number; droppedBytes: number; events: number };

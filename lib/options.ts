@@ -108,9 +108,17 @@ export function imageConfig(image: Image): Pick<NativeConfig, 'image' | 'imagePa
   return image.path === undefined ? { image: image.bytes } : { imagePath: image.path };
 }
 
-/** The machine's share of the addon's configuration. */
+/** The configuration of a machine that starts from this image. */
 export function machineConfig(image: Image, options: MachineOptions): Omit<NativeConfig, 'mode'> {
-  if (image.isSnapshot) return { ...imageConfig(image), ...continueConfig(options) };
+  return { ...imageConfig(image), ...machineShare(image, options) };
+}
+
+/** The machine's share of the addon's configuration. */
+export function machineShare(
+  { isSnapshot }: Pick<Image, 'isSnapshot'>,
+  options: MachineOptions,
+): Omit<NativeConfig, 'mode'> {
+  if (isSnapshot) return continueConfig(options);
   const { memoryMiB, cpuModel, time, tty = {}, rows = 24, columns = 80, kicks } = options;
   if (memoryMiB !== undefined) checkMemory(memoryMiB);
   positive('rows', rows, 65535);
@@ -124,7 +132,6 @@ export function machineConfig(image: Image, options: MachineOptions): Omit<Nativ
     );
   const seed = seedBytes(options.seed);
   return {
-    ...imageConfig(image),
     memoryBytes: memoryMiB === undefined ? undefined : memoryMiB * MIB,
     cpuModel,
     seed,

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "arbiter_clerk.h"
+#include "block_store_object.h"
 #include "kvm/probe.h"
 #include "link/tls.h"
 #include "log_object.h"
@@ -17,7 +18,7 @@ namespace {
 
 // One set of constructors for each environment: worker threads load the addon once each.
 struct Constructors {
-  Napi::FunctionReference machine, log_reader;
+  Napi::FunctionReference machine, log_reader, block_store;
 };
 
 Napi::Value machine(const Napi::CallbackInfo& info) {
@@ -26,6 +27,10 @@ Napi::Value machine(const Napi::CallbackInfo& info) {
 
 Napi::Value open_log(const Napi::CallbackInfo& info) {
   return info.Env().GetInstanceData<Constructors>()->log_reader.New({info[0]});
+}
+
+Napi::Value open_block_store(const Napi::CallbackInfo& info) {
+  return info.Env().GetInstanceData<Constructors>()->block_store.New({info[0], info[1], info[2]});
 }
 
 Napi::Value socket_pair(const Napi::CallbackInfo& info) {
@@ -107,13 +112,19 @@ Napi::Value tls_keys(const Napi::CallbackInfo& info) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* constructors = new Constructors{Napi::Persistent(MachineObject::define(env)),
-                                        Napi::Persistent(LogReaderObject::define(env))};
+                                        Napi::Persistent(LogReaderObject::define(env)),
+                                        Napi::Persistent(BlockStoreObject::define(env))};
   env.SetInstanceData(constructors);
   auto set = [&](const char* name, auto function) {
     exports[name] = Napi::Function::New(env, function, name);
   };
-  set("machine", machine);   // machine(config, listener): NativeMachine
-  set("openLog", open_log);  // openLog(path): NativeLogReader
+  set("machine", machine);                  // machine(config, listener): NativeMachine
+  set("openLog", open_log);                 // openLog(path): NativeLogReader
+  set("openBlockStore", open_block_store);  // openBlockStore(path, front, wanted): NativeBlockStore
+  set("compress", compress);                // compress(bytes, level): Promise<Uint8Array>
+  set("decompress", decompress);            // decompress(frame, bytesMax): Promise<Uint8Array>
+  set("neededFirst", needed_first);         // neededFirst(front): number[]
+  set("imageSum", image_sum);               // imageSum(path, front): Promise<string>
   set("logInfo", log_info);
   set("logImage", log_image);
   set("repairLog", repair_recording);

@@ -30,13 +30,20 @@ Bytes read_range(const Fd& file, uint64_t offset, uint64_t bytes, const std::str
 
 }  // namespace
 
-ImageFile::ImageFile(Bytes bytes, std::shared_ptr<const Fd> content)
+ImageFile::ImageFile(Bytes bytes, std::shared_ptr<const Fd> content, std::shared_ptr<const BlockStore> store)
     : bytes_(std::move(bytes)),
       content_(std::move(content)),
-      image_(content_ ? parse_image_front(bytes_) : parse_image(bytes_)) {}
+      store_(std::move(store)),
+      image_(content_ || store_ ? parse_image_front(bytes_) : parse_image(bytes_)) {}
 
 std::shared_ptr<const ImageFile> ImageFile::from_bytes(Bytes file) {
   return std::shared_ptr<const ImageFile>(new ImageFile(std::move(file), nullptr));
+}
+
+std::shared_ptr<const ImageFile> ImageFile::on_its_way(std::shared_ptr<const BlockStore> store) {
+  const auto front = store->image().file;
+  return std::shared_ptr<const ImageFile>(
+      new ImageFile(Bytes(front.begin(), front.end()), nullptr, std::move(store)));
 }
 
 std::shared_ptr<const ImageFile> ImageFile::open(const std::string& path) {
@@ -55,6 +62,14 @@ std::shared_ptr<const ImageFile> ImageFile::open(const std::string& path) {
 }
 
 Bytes ImageFile::whole() const {
+  if (store_) {
+    if (store_->missing() > 0)
+      throw Failure("ERR_LOCKSTEP_NOT_ARRIVED", "the image is still on its way",
+                    "wait until it is whole, or keep it in the log by its hash");
+    Bytes file(image_.file_bytes());
+    store_->read(0, file);
+    return file;
+  }
   if (!content_) return bytes_;
   Bytes file = read_range(*content_, 0, image_.file_bytes(), "the snapshot");
   parse_image(file);

@@ -122,7 +122,19 @@ void Machine::build(bool from_state) {
   run_loop_ = std::make_unique<RunLoop>(RunLoop::Parts{*vm_, *vcpu_, *memory_, model_, options_.seed, program,
                                                        net, dirty_.get(), control_, schedule, tracked,
                                                        [this]() -> Driver& { return go_live(); }});
+  if (streamed_ && !from_state)
+    run_loop_->memory_digest().begin_with(
+        config_.store_sum, [this](uint64_t page) { return streamed_->first_term(page); });
   built_ = true;
+}
+
+std::unique_ptr<MemorySource> Machine::make_source() {
+  if (!config_.store) return image_file_->make_source();
+  auto streamed = std::make_unique<StreamedImage>(
+      config_.store, [this] { return control_.stopping(); },
+      [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); });
+  streamed_ = streamed.get();
+  return streamed;
 }
 
 std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> encoder,
@@ -397,11 +409,15 @@ Machine::Stats Machine::stats() const {
     if (log_) stats.log_file_bytes = log_->bytes();
     if (replayer_) stats.digests_checked = replayer_->digests_checked();
   }
+  // Who asks does not wait for what has not arrived.
+  const auto load = [this](uint64_t gpa, auto* value) {
+    return (!streamed_ || streamed_->is_here(gpa, sizeof *value)) && memory_->load(gpa, value);
+  };
   ls_kernel_header kernel{};
-  if (!has_program() || !memory_->load(LS_GPA_KERNEL, &kernel)) return stats;
+  if (!has_program() || !load(LS_GPA_KERNEL, &kernel)) return stats;
   uint32_t unknown[512] = {};
-  memory_->load(kernel.syscall_count - LS_DIRECT_MAP, &stats.system_calls);
-  memory_->load(kernel.unknown_syscalls - LS_DIRECT_MAP, &unknown);
+  load(kernel.syscall_count - LS_DIRECT_MAP, &stats.system_calls);
+  load(kernel.unknown_syscalls - LS_DIRECT_MAP, &unknown);
   for (uint32_t number = 0; number < 512; number++)
     if (unknown[number]) stats.unknown_calls.emplace_back(number, unknown[number]);
   return stats;

@@ -18,6 +18,7 @@
 #include "link/pair.h"
 #include "log/log_file.h"
 #include "machine_options.h"
+#include "memory/streamed_image.h"
 #include "net/heard_frames.h"
 #include "net/nic.h"
 #include "replay/divergence.h"
@@ -53,12 +54,14 @@ struct SnapshotInfo {
 
 struct MachineConfig {
   Mode mode = Mode::kRun;
-  Bytes image;                 // kRun, kRecord, kPrimary; kReplay: where the log has none
-  std::string image_path;      // the same in a file
-  std::shared_ptr<Fork> fork;  // kRun, kRecord: in place of an image
-  MachineOptions options;      // likewise; cpu_model holds a level or ""
-  bool reseed = false;         // a snapshot or fork goes on with the seed in options
-  NicConfig nic;               // likewise; kNone: a card that is joined to nothing
+  Bytes image;                        // kRun, kRecord, kPrimary; kReplay: where the log has none
+  std::string image_path;             // the same in a file
+  std::shared_ptr<BlockStore> store;  // the same, still on its way: not kReplay
+  uint64_t store_sum = 0;             // what its memory will add up to (image_memory_sum)
+  std::shared_ptr<Fork> fork;         // kRun, kRecord: in place of an image
+  MachineOptions options;             // likewise; cpu_model holds a level or ""
+  bool reseed = false;                // a snapshot or fork goes on with the seed in options
+  NicConfig nic;                      // likewise; kNone: a card that is joined to nothing
   int stdin_fd = -1, stdout_fd = -1, stderr_fd = -1;  // duplicated
   std::string log;                                    // written, or read by kReplay; "" none
   LogFileOptions log_options;
@@ -146,6 +149,7 @@ class Machine {
   void build(bool from_state = false);
   void resume_from(const MachineState& state);
   void reseed(const std::array<uint8_t, 32>& had);
+  std::unique_ptr<MemorySource> make_source();
   void restore(const LogStart& start);
   static void check_same(const Digest& here, const Digest& there);
   void start_log(LogHeader* header);
@@ -190,6 +194,7 @@ class Machine {
   std::unique_ptr<KvmVm> vm_;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<MemorySource> memory_source_;  // may be at work as long as the machine runs
+  StreamedImage* streamed_ = nullptr;            // the same, where the image is still on its way
   std::unique_ptr<KvmVcpu> vcpu_;
   bool dirty_ring_ = false;
   std::unique_ptr<DirtyTracker> dirty_;

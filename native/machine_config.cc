@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "block_store_object.h"
 #include "link/remote_arbiter.h"
 #include "link/tls.h"
 #include "napi_common.h"
@@ -108,6 +109,11 @@ MachineConfig parse_machine_config(Napi::Object object) {
   if (fields.has("fork"))
     config.fork = *fields.value("fork").As<Napi::External<std::shared_ptr<Fork>>>().Data();
   config.reseed = fields.flag("reseed");
+  if (fields.has("store")) {
+    config.store = BlockStoreObject::Unwrap(fields.value("store").As<Napi::Object>())->store();
+    if (!config.store) throw Failure("ERR_LOCKSTEP_CLOSED", "the stream is closed");
+    config.store_sum = std::stoull(fields.text("storeSum"), nullptr, 16);
+  }
   config.options.memory_bytes = fields.number("memoryBytes", 0);
   config.options.cpu_model = fields.text("cpuModel");
   if (fields.has("seed")) {

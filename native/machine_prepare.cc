@@ -65,8 +65,9 @@ void Machine::prepare_origin() {
 }
 
 void Machine::prepare_image() {
-  load_image(config_.image_path.empty() ? ImageFile::from_bytes(std::move(config_.image))
-                                        : ImageFile::open(config_.image_path));
+  load_image(config_.store                ? ImageFile::on_its_way(config_.store)
+             : config_.image_path.empty() ? ImageFile::from_bytes(std::move(config_.image))
+                                          : ImageFile::open(config_.image_path));
   if (snapshot_) {
     adopt_options(MachineOptions::parse(snapshot_->options));
     plug_in();
@@ -76,7 +77,7 @@ void Machine::prepare_image() {
   options_.cpu_model = model_.serialise();
   if (!options_.memory_bytes) options_.memory_bytes = image().header.memory_bytes;
   plug_in();
-  memory_source_ = image_file_->make_source();
+  memory_source_ = make_source();
   build();
 }
 

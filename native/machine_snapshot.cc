@@ -111,6 +111,8 @@ SnapshotInfo Machine::snapshot(const std::string& path, bool force) {
 }
 
 std::shared_ptr<Fork> Machine::fork() {
+  if (streamed_ && !streamed_->is_complete())
+    throw not_possible("the machine's memory is still on its way", "fork it when its image is whole");
   auto fork = std::make_shared<Fork>();
   fork->image = image_file_;
   fork->guest = guest_;
@@ -158,7 +160,7 @@ void Machine::reseed(const std::array<uint8_t, 32>& had) {
 
 void Machine::prepare_snapshot() {
   const SnapshotState snapshot = std::move(*std::exchange(snapshot_, std::nullopt));
-  memory_source_ = image_file_->make_source();
+  memory_source_ = make_source();
   build(true);
   resume_from(decode_machine_state(snapshot.start.state));
   MemoryDigest& digest = run_loop_->memory_digest();

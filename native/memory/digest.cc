@@ -29,7 +29,7 @@ uint64_t content_hash(const GuestMemory& memory, uint64_t page) {
 
 // /proc/self/pagemap: pages neither present nor swapped were never touched and are zero. Without
 // the file every page counts as touched.
-std::vector<uint64_t> touched_pages(const GuestMemory& memory) {
+std::vector<uint64_t> touched_pages(const GuestMemory& memory, bool expected) {
   std::vector<uint64_t> entries(memory.pages(), 1ull << 63), result;
   const int pagemap = memory.pagemap();
   uint64_t first = reinterpret_cast<uint64_t>(memory.host()) / kPageBytes;
@@ -39,7 +39,8 @@ std::vector<uint64_t> touched_pages(const GuestMemory& memory) {
   const auto touch = [&entries](uint64_t first, uint64_t count) {
     std::fill_n(entries.begin() + static_cast<ptrdiff_t>(first), count, 1ull << 63);
   };
-  for (const GuestMemory::Range& range : memory.expected()) touch(range.first, range.count);
+  if (expected)
+    for (const GuestMemory::Range& range : memory.expected()) touch(range.first, range.count);
   for (const GuestMemory::Mapping& mapping : memory.mappings())
     touch(mapping.gpa / kPageBytes, mapping.bytes / kPageBytes);
   for (uint64_t page = 0; page < entries.size(); page++)
@@ -61,11 +62,23 @@ void MemoryDigest::reserve() {
 
 void MemoryDigest::adopt(uint64_t page, uint64_t term) {
   reserve();
+  expects_known_ = true;
   sum_ += term - page_hash_[page];
   page_hash_[page] = term;
 }
 
+void MemoryDigest::begin_with(uint64_t sum, FirstTerm first_term) {
+  expects_known_ = true;
+  sum_ = sum;
+  first_term_ = std::move(first_term);
+  looked_up_.resize(pages_);
+}
+
 bool MemoryDigest::rehash(const GuestMemory& memory, uint64_t page) {
+  if (first_term_ && !looked_up_[page]) {
+    looked_up_[page] = true;
+    page_hash_[page] = first_term_(page);
+  }
   uint64_t now = content_hash(memory, page);
   if (now == page_hash_[page]) return false;
   sum_ += now - page_hash_[page];
@@ -85,7 +98,7 @@ void MemoryDigest::update(const GuestMemory& memory, std::span<const uint64_t> p
 std::vector<uint64_t> MemoryDigest::update_all(const GuestMemory& memory) {
   reserve();
   std::vector<uint64_t> stale;
-  for (uint64_t page : touched_pages(memory))
+  for (uint64_t page : touched_pages(memory, !expects_known_))
     if (rehash(memory, page)) stale.push_back(page);
   return stale;
 }

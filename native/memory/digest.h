@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -15,13 +16,17 @@ namespace lockstep {
 uint64_t hash_bytes(std::span<const uint8_t> bytes);
 
 // The pages that the host ever backed, or would when they are looked at, ascending: all others are zero.
-std::vector<uint64_t> touched_pages(const GuestMemory& memory);
+// Without `expected`: leaves out those that are still to come (GuestMemory::expect).
+std::vector<uint64_t> touched_pages(const GuestMemory& memory, bool expected = true);
 
 // The sum over all pages of a mix of page number and page content; zero pages count nothing, so a
 // fresh memory is 0 and never has to be read.
 class MemoryDigest {
  public:
   explicit MemoryDigest(uint64_t pages) : pages_(pages) {}
+  // Of memory whose pages come later: what they will add up to, and each one's own term once it is there.
+  using FirstTerm = std::function<uint64_t(uint64_t page)>;
+  void begin_with(uint64_t sum, FirstTerm first_term);
   // Rehashes these pages; appends (page, hash) of each to `hashes` when given.
   void update(const GuestMemory& memory, std::span<const uint64_t> pages, std::vector<PageHash>* hashes);
   // Rehashes all of memory that the host ever backed; returns the pages whose hash was not up to
@@ -40,6 +45,9 @@ class MemoryDigest {
   uint64_t pages_;
   std::vector<uint64_t> page_hash_;  // empty as long as nobody asked: a machine may never be
   uint64_t sum_ = 0;
+  bool expects_known_ = false;   // pages that are still to come count already
+  FirstTerm first_term_;
+  std::vector<bool> looked_up_;  // pages whose first term is known
 };
 
 // Of everything a vCPU holds: RFLAGS.RF masked, XSAVE by value, x87 instruction and data pointers left out.

@@ -37,12 +37,14 @@ GuestMemory::~GuestMemory() {
 
 std::span<const uint8_t> GuestMemory::view(uint64_t gpa, uint64_t length) const {
   if (!contains(gpa, length)) return {};
+  if (gate_) gate_(gpa, length);
   return {host_ + gpa, length};
 }
 
 bool GuestMemory::write(uint64_t gpa, std::span<const uint8_t> data) {
   if (!contains(gpa, data.size())) return false;
   if (data.empty()) return true;
+  if (gate_) gate_(gpa, data.size());
   std::memcpy(host_ + gpa, data.data(), data.size());
   for (uint64_t page = gpa / kPageBytes; page <= (gpa + data.size() - 1) / kPageBytes; page++) mark(page);
   return true;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -36,6 +37,7 @@ class GuestMemory {
   template <typename T>
   bool load(uint64_t gpa, T* value) const {
     if (!contains(gpa, sizeof(T))) return false;
+    if (gate_) gate_(gpa, sizeof(T));
     std::memcpy(value, host_ + gpa, sizeof(T));
     return true;
   }
@@ -72,6 +74,9 @@ class GuestMemory {
   void follow_changes(bool follow) { following_ = follow; }
   size_t changed() const;
   std::vector<uint64_t> take_changed();
+  // Of memory whose pages come later: called before the monitor touches any, and may wait, or throw.
+  using Gate = std::function<void(uint64_t gpa, uint64_t bytes)>;
+  void set_gate(Gate gate) { gate_ = std::move(gate); }
   // Also hands every marked page to a watcher (repeats included); null: no longer.
   void watch(std::vector<uint64_t>* watcher) { watcher_ = watcher; }
 
@@ -99,6 +104,7 @@ class GuestMemory {
   mutable std::mutex changed_mutex_;
   PageSet changed_;
   std::vector<uint64_t>* watcher_ = nullptr;
+  Gate gate_;
 };
 
 }  // namespace lockstep

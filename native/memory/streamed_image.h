@@ -1,0 +1,58 @@
+// Memory that begins as an image which is still on its way. Its pages come out of the image's file as they
+// are touched or arrive; who touches one that is not there yet stands still, and its block is wanted.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "memory/block_store.h"
+#include "memory/memory_source.h"
+#include "memory/page_faults.h"
+
+namespace lockstep {
+
+class StreamedImage : public MemorySource, private PageSource, private BlockStore::Listener {
+ public:
+  // `cancelled` ends the waiting of the machine's own threads; `failed` hears, once, that the file cannot be
+  // read. The thread that makes this may not wait for a page: others bring them by way of it.
+  StreamedImage(std::shared_ptr<BlockStore> store, std::function<bool()> cancelled,
+                std::function<void(const Failure&)> failed);
+  ~StreamedImage() override;
+
+  void provide(GuestMemory& memory) override;
+  // What the page counts in a MemoryDigest, as it is in the image.
+  uint64_t first_term(uint64_t page) const;
+  // Whether all of these pages have arrived.
+  bool is_here(uint64_t gpa, uint64_t bytes) const { return !first_missing(gpa, bytes); }
+  // All of the memory is there and like any other.
+  bool is_complete() const { return faults_ && faults_->is_complete(); }
+
+  // Blocks that have to be there before provide().
+  static std::vector<uint64_t> needed_first(const Image& image);
+
+ private:
+  size_t read(uint64_t gpa, std::span<uint8_t> to) override;
+  void arrived(uint64_t block) override;
+  void gate(uint64_t gpa, uint64_t bytes) const;
+  std::optional<uint64_t> first_missing(uint64_t gpa, uint64_t bytes) const;  // block
+  void index_blocks();
+  uint64_t block_of(uint64_t file_offset) const;
+  const ImageSegment* segment_at(uint64_t gpa) const;  // the one with this page, or null
+
+  std::shared_ptr<BlockStore> store_;
+  const Image& image_;
+  const std::function<bool()> cancelled_;
+  const std::function<void(const Failure&)> failed_;
+  const std::thread::id maker_;
+  bool told_ = false;
+  std::vector<ImageSegment> segments_;  // ascending, of those that begin with a page
+  // Which segments hold a block's content: `users_` from `first_user_[block]` to that of the next.
+  std::vector<uint32_t> first_user_, users_;
+  std::unique_ptr<PageFaults> faults_;
+};
+
+// What the pages of this image add up to in a MemoryDigest, once they are in memory.
+uint64_t image_memory_sum(const Image& image,
+                          const std::function<void(uint64_t file_offset, std::span<uint8_t>)>& read);
+
+}  // namespace lockstep
