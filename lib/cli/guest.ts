@@ -2,7 +2,7 @@ import { Image } from '../image.js';
 import type { Machine } from '../machine.js';
 import type { MachineOptions, OptionalLogOptions } from '../options.js';
 import { invalid } from '../options.js';
-import type { GuestFlags, LogFlags } from './options.js';
+import type { GuestFlags, LogFlags, MachineFlags } from './options.js';
 
 /** The image to start: --image, or PROGRAM packed. */
 export async function guestImage(program: string[], flags: GuestFlags, terminal: boolean): Promise<Image> {
@@ -15,14 +15,14 @@ export async function guestImage(program: string[], flags: GuestFlags, terminal:
   return Image.fromProgram({ argv: program, files, env, cwd, memoryMiB, patch, leave, terminal });
 }
 
-function netOptions({ net, ip, gateway, mac }: GuestFlags): MachineOptions['net'] {
+function netOptions({ net, ip, gateway, mac }: MachineFlags): MachineOptions['net'] {
   const stray = Object.entries({ ip, gateway, mac }).find(([, value]) => value !== undefined);
   if (!net && stray) throw invalid(`--${stray[0]} needs --net`, 'Say what the card is joined to: --net tap.');
   return net && { ...net, ip, gateway, mac };
 }
 
 /** The machine's options, with the terminal of this process where it has one. A snapshot's machine has its own. */
-export function machineOptions(flags: GuestFlags, image: Image): MachineOptions {
+export function machineOptions(flags: MachineFlags, origin: Pick<Image, 'isSnapshot'>): MachineOptions {
   const { stdin, stdout, stderr } = process;
   const given = {
     memoryMiB: flags.memory,
@@ -32,7 +32,7 @@ export function machineOptions(flags: GuestFlags, image: Image): MachineOptions 
     sandbox: flags.sandbox,
     net: netOptions(flags),
   };
-  if (image.isSnapshot) return given;
+  if (origin.isSnapshot) return given;
   return {
     ...given,
     tty: { stdin: stdin.isTTY, stdout: stdout.isTTY, stderr: stderr.isTTY },
@@ -42,9 +42,9 @@ export function machineOptions(flags: GuestFlags, image: Image): MachineOptions 
 }
 
 /** Tells the guest of a snapshot, which may remember another one, of this process's terminal. */
-export function tellTerminal(machine: Machine, image: Image): void {
+export function tellTerminal(machine: Machine, origin: Pick<Image, 'isSnapshot'>): void {
   const { isTTY, rows, columns } = process.stdout;
-  if (image.isSnapshot && isTTY) machine.resize(rows, columns);
+  if (origin.isSnapshot && isTTY) machine.resize(rows, columns);
 }
 
 export function logOptions({ log, force, fsync, imageByHash, digestEvery }: LogFlags): OptionalLogOptions {

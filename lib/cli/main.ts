@@ -5,11 +5,14 @@ import {
   addGuestOptions,
   addLogFileOptions,
   addLogOptions,
+  addMachineOptions,
   addPairOptions,
   addSecurityOptions,
   controlOption,
   gatewayOption,
   macOption,
+  memoryOption,
+  mirrorOption,
   networkOption,
   ports,
   sandboxOption,
@@ -94,6 +97,32 @@ function buildProgram(finish: (status: number) => void): Command {
       .option(...json);
     runs(sub, async () => ({ default: (await import('./log.js'))[name] as Action }));
   }
+
+  const publish = command('publish', 'write an image, or a snapshot, for any static file server')
+    .argument('<image>', 'its file')
+    .argument('<directory>', 'where it goes; what other versions there have is not written again')
+    .option('--name <name>', "of the manifest, which is what clients ask for (default: the image file's)")
+    .option('--level <n>', 'how hard to compress, 1 to 19 (default: 12)', whole);
+  runs(publish, () => import('./publish.js'));
+  const serve = command('serve', 'serve a directory over HTTP, to try what was published')
+    .argument('<directory>')
+    .option('--host <address>', 'where to listen (default: the loopback)')
+    .option('--port <n>', 'at which port (default: 8080; 0: any)', whole);
+  runs(serve, () => import('./serve.js'));
+  const stream = command('stream', 'start an image before its download ends')
+    .argument('<address>', 'of the manifest that `lockstep publish` wrote: http:, https:, file:, or a path')
+    .option('-o, --output <file>', "where the image will stand (default: the manifest's name, here)")
+    .addOption(mirrorOption())
+    .option('--sha256 <identity>', 'start no image but this one')
+    .option('--connections <n>', 'at once (default: 4)', whole)
+    .option('--download', 'start nothing: only fetch')
+    .option('--record <log>', 'record the machine; the log names the image and does not hold it')
+    .option('--force', 'overwrite an existing log')
+    .option('--fsync', 'have everything on disk before output leaves')
+    .option('--digest-every <n>', 'take a digest every so many events', whole)
+    .option(...memoryOption)
+    .option('--json', 'print progress as JSON lines on stderr');
+  runs(addMachineOptions(stream), () => import('./stream.js'));
 
   const cp = command('cp', 'copy files out of a running machine, or out of a recording')
     .usage(

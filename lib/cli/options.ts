@@ -1,16 +1,10 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { CableOptions } from '../net-options.js';
 
-/** What addGuestOptions() defines. */
-export interface GuestFlags {
+/** What addMachineOptions() defines, and --memory. */
+export interface MachineFlags {
   quiet?: boolean;
-  image?: string;
-  file: { host: string; guest?: string }[];
-  env: Record<string, string>;
-  cwd?: string;
   memory?: number;
-  patch: bigint[];
-  leave: bigint[];
   seed?: number;
   time?: Date;
   cpu?: string;
@@ -21,6 +15,16 @@ export interface GuestFlags {
   ip?: string;
   gateway?: string;
   mac?: string;
+}
+
+/** What addGuestOptions() defines. */
+export interface GuestFlags extends MachineFlags {
+  image?: string;
+  file: { host: string; guest?: string }[];
+  env: Record<string, string>;
+  cwd?: string;
+  patch: bigint[];
+  leave: bigint[];
 }
 
 /** What addLogOptions() defines. */
@@ -147,18 +151,26 @@ function repeatable<T>(
   return new Option(flags, `${description}; repeatable`).argParser(parse).default(none, 'none');
 }
 
+export const memoryOption = ['--memory <MiB>', 'memory of the guest (default: 256)', whole] as const;
+
 /** Which program, with what, in which machine. `machine: false`: only what an image holds. */
 export function addGuestOptions(command: Command, { machine = true } = {}): Command {
   command
     .addOption(repeatable('--file <host[:guest]>', 'a file or directory the guest sees', packedFile, []))
     .addOption(repeatable('--env <k[=v]>', 'a variable of the guest', environment, {}))
     .option('--cwd <path>', "the program's working directory in the guest")
-    .option('--memory <MiB>', 'memory of the guest (default: 256)', whole)
+    .option(...memoryOption)
     .addOption(repeatable('--patch <address>', 'replace this instruction in any case', addresses, []))
     .addOption(repeatable('--leave <address>', 'leave this instruction as it is', addresses, []));
   if (!machine) return command;
+  return addMachineOptions(
+    command.option('--image <file>', 'start this image, or go on from this snapshot, instead of a program'),
+  );
+}
+
+/** In which machine, whatever it starts from. */
+export function addMachineOptions(command: Command): Command {
   return command
-    .option('--image <file>', 'start this image, or go on from this snapshot, instead of a program')
     .option('--seed <n>', 'where all randomness comes from (default: the host)', whole)
     .option('--time <iso>', 'virtual time at boot; the host clock is then never read', date)
     .option('--cpu <model>', 'CPU the guest sees: x86-64-v2 or x86-64-v3 (default: the highest here)')
@@ -169,6 +181,15 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
     .addOption(controlOption())
     .addOption(userOption())
     .addOption(sandboxOption());
+}
+
+export function mirrorOption(): Option {
+  return repeatable(
+    '--mirror <address>',
+    'another address of the same manifest',
+    (text, before: string[]) => [...before, text],
+    [],
+  );
 }
 
 export function gatewayOption(): Option {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { parseAddress } from '../console/address.js';
 import { invalid } from '../options.js';
 import { packageRoot } from '../package-root.js';
-import type { GuestFlags, LogFlags, PairFlags } from './options.js';
+import type { LogFlags, MachineFlags, PairFlags } from './options.js';
 
 export interface User {
   name: string;
@@ -25,7 +25,7 @@ const O_PATH = 0o10000000;
 
 /** Undefined where none was asked for. Throws for what could not work later. */
 export function findUser(
-  flags: Pick<GuestFlags, 'user' | 'net'> & Partial<Pick<PairFlags, 'relink' | 'rejoin'>>,
+  flags: Pick<MachineFlags, 'user' | 'net'> & Partial<Pick<PairFlags, 'relink' | 'rejoin'>>,
 ): User | undefined {
   const { user: name, net, relink, rejoin } = flags;
   if (name === undefined) return undefined;
@@ -94,7 +94,7 @@ function needs({ arbiter = '', relink, link = '' }: Flags, startedAs: Side | und
 }
 
 type Side = 'primary' | 'shadow';
-type Flags = Pick<LogFlags, 'log'> & Pick<GuestFlags, 'control'> & Partial<PairFlags>;
+type Flags = Pick<LogFlags, 'log'> & Pick<MachineFlags, 'control'> & Partial<PairFlags>;
 
 /** For good, with all threads and without any capability. Throws where the user lacks what comes later. */
 export function become(user: User | undefined, flags: Flags, startedAs?: Side): void {

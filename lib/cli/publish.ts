@@ -1,0 +1,17 @@
+import { publish as write } from '../stream/publish.js';
+import { bytes, count, say } from './report.js';
+
+/** `lockstep publish`. */
+export default async function publish(
+  flags: { name?: string; level?: number; quiet?: boolean },
+  image: string,
+  directory: string,
+): Promise<number> {
+  const done = await write(image, directory, flags);
+  const written = done.bytesWritten < done.bytes ? `, of which ${bytes(done.bytesWritten)} new` : '';
+  say(
+    flags,
+    `${done.path}: ${count(done.blocks, 'block')}, ${bytes(done.bytes)}${written}, sha256 ${done.sha256}`,
+  );
+  return 0;
+}

@@ -1,0 +1,239 @@
+/** An image or a snapshot, written for any static file server. */
+import {
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { native } from '../addon.js';
+import { LockstepError } from '../errors.js';
+import { blockRange, type ImageFront, inspectFront, isBlock } from '../image/image-file.js';
+import { hashOf, readAt, readFront } from './image-blocks.js';
+import { priorities } from './priorities.js';
+import { decodePublished, encodePublished, isPublished, type Pack, packPath, sha256 } from './published.js';
+
+/** Small enough for servers that know no ranges, of which a pack is the least that can be had. */
+const PACK_BYTES_MAX = 4 << 20;
+const AT_ONCE = 4;
+const LEVEL = 12;
+
+export interface PublishOptions {
+  /** The manifest's name in the directory. Default: the image file's. */
+  name?: string;
+  /** How hard zstd tries, 1 to 19. Default 12. */
+  level?: number;
+}
+
+export interface PublishResult {
+  /** The manifest's path. */
+  path: string;
+  /** The image's identity. */
+  sha256: string;
+  blocks: number;
+  /** What a client without anything fetches, manifest included. */
+  bytes: number;
+  /** What this call wrote: less where blocks were published before. */
+  bytesWritten: number;
+}
+
+interface Place {
+  pack: Pack;
+  offset: number;
+  length: number;
+}
+
+/**
+ * Writes an image file, or a snapshot's, into a directory from which {@link Stream} and `lockstep stream` start it.
+ * What other versions in it have already is not written again. Throws ERR_LOCKSTEP_NOT_AN_IMAGE.
+ */
+export async function publish(
+  path: string,
+  directory: string,
+  options: PublishOptions = {},
+): Promise<PublishResult> {
+  const { name = basename(path), level = LEVEL } = options;
+  await mkdir(join(directory, 'packs'), { recursive: true });
+  const file = await openImage(path);
+  try {
+    const front = await readFront(file, path);
+    const image = inspectFront(front, path);
+    const places = await knownPlaces(directory);
+    const writer = new PackWriter(directory, places);
+    const { sequence, groups } = priorities(front, image);
+    let done = 0;
+    for (const group of groups) {
+      const blocks = sequence.subarray(done, done + group);
+      done += group;
+      for (let at = 0; at < blocks.length; at += AT_ONCE)
+        await writer.add(
+          await compressed(file, path, image, [...blocks.subarray(at, at + AT_ONCE)], places, level),
+        );
+      await writer.flush();
+    }
+    const layout = layOut(image, sequence.length, places);
+    const manifest = await encodePublished({
+      front,
+      image,
+      sequence,
+      groups,
+      ...layout,
+      memorySum: await native().imageSum(path, front),
+    });
+    const target = join(directory, name);
+    await replace(target, manifest);
+    return {
+      path: target,
+      sha256: image.sha256,
+      blocks: sequence.length,
+      bytes: layout.bytes + manifest.length,
+      bytesWritten: writer.bytes + manifest.length,
+    };
+  } finally {
+    await file.close();
+  }
+}
+
+async function openImage(path: string): Promise<FileHandle> {
+  return open(path).catch((cause: NodeJS.ErrnoException) => {
+    const { message, errno, syscall } = cause;
+    throw new LockstepError('ERR_LOCKSTEP_SYSTEM', `cannot read ${path}: ${message}`, {
+      cause,
+      errno,
+      syscall,
+    });
+  });
+}
+
+/** Where the blocks lie that manifests of this directory name. */
+async function knownPlaces(directory: string): Promise<Map<string, Place>> {
+  const places = new Map<string, Place>();
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const file = await readFile(join(directory, entry.name));
+    if (!isPublished(file)) continue;
+    // One that is damaged helps nobody, and is nobody's harm here.
+    const published = await decodePublished(file, entry.name).catch(() => undefined);
+    if (!published) continue;
+    const { image, packs, pack, offset, length } = published;
+    const whole = await Promise.all(packs.map((one) => isWhole(join(directory, packPath(one)), one.bytes)));
+    pack.forEach((number, block) => {
+      if (!whole[number]) return;
+      const place = {
+        pack: packs[number] as Pack,
+        offset: offset[block] as number,
+        length: length[block] as number,
+      };
+      places.set(hashOf(image, block), place);
+    });
+  }
+  return places;
+}
+
+async function isWhole(path: string, bytes: number): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  return found?.size === bytes;
+}
+
+/** The frames of those blocks that lie nowhere yet. */
+async function compressed(
+  file: FileHandle,
+  path: string,
+  image: ImageFront,
+  blocks: number[],
+  places: Map<string, Place>,
+  level: number,
+): Promise<{ hash: string; frame: Uint8Array }[]> {
+  const fresh = new Map<string, number>();
+  for (const block of blocks) {
+    const hash = hashOf(image, block);
+    if (!places.has(hash)) fresh.set(hash, block);
+  }
+  return Promise.all(
+    [...fresh].map(async ([hash, block]) => {
+      const { start, end } = blockRange(image, block);
+      const bytes = await readAt(file, start, end - start);
+      if (!isBlock(image, block, bytes))
+        throw new LockstepError(
+          'ERR_LOCKSTEP_NOT_AN_IMAGE',
+          `${path} is damaged: its block ${block} is not what it was`,
+          {
+            hint: 'Pack it again, or take the snapshot again.',
+          },
+        );
+      return { hash, frame: await native().compress(bytes, level) };
+    }),
+  );
+}
+
+/** Gathers frames into packs of a bounded size, and knows where each lies. */
+class PackWriter {
+  bytes = 0;
+  readonly #directory: string;
+  readonly #places: Map<string, Place>;
+  #frames: Uint8Array[] = [];
+  /** Named when it is full. */
+  #pack: Pack = { name: '', bytes: 0 };
+
+  constructor(directory: string, places: Map<string, Place>) {
+    this.#directory = directory;
+    this.#places = places;
+  }
+
+  async add(frames: { hash: string; frame: Uint8Array }[]): Promise<void> {
+    for (const { hash, frame } of frames) {
+      if (this.#pack.bytes + frame.length > PACK_BYTES_MAX) await this.flush();
+      this.#places.set(hash, { pack: this.#pack, offset: this.#pack.bytes, length: frame.length });
+      this.#frames.push(frame);
+      this.#pack.bytes += frame.length;
+    }
+  }
+
+  /** A pack is there before anything names it. */
+  async flush(): Promise<void> {
+    if (this.#frames.length === 0) return;
+    const content = Buffer.concat(this.#frames);
+    this.#pack.name = sha256(content).toString('hex', 0, 16);
+    await replace(join(this.#directory, packPath(this.#pack)), content);
+    this.bytes += content.length;
+    this.#frames = [];
+    this.#pack = { name: '', bytes: 0 };
+  }
+}
+
+function layOut(image: ImageFront, blocks: number, places: Map<string, Place>) {
+  const packs: Pack[] = [];
+  const numbers = new Map<string, number>();
+  const [pack, offset, length] = [new Uint32Array(blocks), new Uint32Array(blocks), new Uint32Array(blocks)];
+  const counted = new Set<string>();
+  let bytes = 0;
+  for (let block = 0; block < blocks; block++) {
+    const hash = hashOf(image, block);
+    const place = places.get(hash);
+    if (!place) throw new LockstepError('ERR_LOCKSTEP_INTERNAL', `block ${block} was not written`);
+    const number = numbers.get(place.pack.name) ?? packs.push(place.pack) - 1;
+    numbers.set(place.pack.name, number);
+    pack[block] = number;
+    offset[block] = place.offset;
+    length[block] = place.length;
+    if (!counted.has(hash)) bytes += place.length;
+    counted.add(hash);
+  }
+  return { packs, pack, offset, length, bytes };
+}
+
+/** Whole, or not at all: a server may be reading. */
+async function replace(path: string, content: Uint8Array): Promise<void> {
+  const part = `${path}.${process.pid}.part`;
+  try {
+    await writeFile(part, content, { flush: true });
+    await rename(part, path);
+  } finally {
+    await rm(part, { force: true });
+  }
+}
