@@ -5,9 +5,9 @@
 import path from 'node:path';
 import { LockstepError } from '../errors.js';
 import { type Companion, companionsOf } from './companions.js';
-import { type CpioEntry, S_IFDIR, S_IFMT, S_IFREG } from './cpio.js';
 import { type ElfFile, isElf, parseElf } from './elf.js';
 import { parseMappable, readDynamic, requireProgram } from './elf-dynamic.js';
+import { type FileEntry, S_IFDIR, S_IFMT, S_IFREG } from './file-entries.js';
 import { GuestTree, type TreeEntry } from './guest-tree.js';
 import { Budget, collectFile, type FoundProgram, type PackedFile } from './host-files.js';
 import { readLdCache, writeLdCache } from './ld-cache.js';
@@ -86,7 +86,7 @@ class Gatherer {
   }
 
   async finish(): Promise<Gathered> {
-    const automatic: CpioEntry[] = systemFiles();
+    const automatic: FileEntry[] = systemFiles();
     if (this.#cached.size > 0)
       automatic.push({ path: '/etc/ld.so.cache', mode: S_IFREG | 0o644, data: writeLdCache(this.#cached) });
     automatic.push({ path: this.#options.cwd, mode: S_IFDIR | 0o755, data: NONE });

@@ -6,12 +6,12 @@
 import type { Stats } from 'node:fs';
 import { lstat, readFile, readlink } from 'node:fs/promises';
 import path from 'node:path';
-import { type CpioEntry, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './cpio.js';
+import { type FileEntry, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './file-entries.js';
 import { attempt, type Budget } from './host-files.js';
 
 const LINKS_MAX = 40;
 
-export interface TreeEntry extends CpioEntry {
+export interface TreeEntry extends FileEntry {
   /** Why it is in the image, for people. */
   why: string;
   /** Where it was read, where that is known. */

@@ -3,7 +3,7 @@ import type { Stats } from 'node:fs';
 import { access, constants, lstat, readdir, readFile, readlink, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { LockstepError } from '../errors.js';
-import { type CpioEntry, S_IFDIR, S_IFLNK, S_IFREG } from './cpio.js';
+import { type FileEntry, S_IFDIR, S_IFLNK, S_IFREG } from './file-entries.js';
 import { tooLarge } from './image-file.js';
 
 /** A file or directory to pack. */
@@ -20,7 +20,7 @@ export interface PackedFile {
 }
 
 /** What was read from the host, with where and how old it is: neither enters the image. */
-export interface HostEntry extends CpioEntry {
+export interface HostEntry extends FileEntry {
   host?: string;
   hostSeconds?: number;
 }

@@ -1,7 +1,7 @@
 /** What an image says about itself, for people and for divergence reports. Stands in the image as JSON. */
 
 /** Changes when the packer would make other bytes of the same input. */
-export const PACKER_VERSION = 3;
+export const PACKER_VERSION = 4;
 
 /** Addresses are the file's own virtual addresses, as `0x...`. */
 export interface ManifestSite {

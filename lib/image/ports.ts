@@ -5,6 +5,7 @@ export const LS_GPA_BOOT = 0x7000;
 export const LS_GPA_KERNEL = 0x100000;
 export const LS_DIRECT_MAP = 0x7e0000000000;
 export const LS_BOOT_MAGIC = 0x31544f4f42534cn;
+export const LS_ARCHIVE_MAGIC = 0x3153454c4946534cn;
 
 export const LS_VDSO_CALLS = 452;
 export const LS_VDSO_TABLE = 0xe000;

@@ -2,8 +2,9 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { LockstepError } from '../errors.js';
-import { completeTree, DEFAULT_MTIME_SECONDS, S_IFLNK, S_IFMT, S_IFREG, writeCpio } from './cpio.js';
+import { DEFAULT_MTIME_SECONDS, writeArchive } from './archive.js';
 import { isElf } from './elf.js';
+import { completeTree, type FileEntry, S_IFLNK, S_IFMT, S_IFREG } from './file-entries.js';
 import { gather } from './gather.js';
 import type { TreeEntry } from './guest-tree.js';
 import { findProgram, type PackedFile } from './host-files.js';
@@ -108,9 +109,7 @@ export async function packProgram(options: ProgramOptions): Promise<PackedProgra
     missing,
     sites,
   };
-  const archive = writeCpio(tree, { mtimeSeconds });
-  const loaded = layOut(kernel.end, archive, manifest);
-  const segments = [...kernel.segments, ...loaded];
+  const segments = [...kernel.segments, ...layOut(kernel.end, tree, mtimeSeconds, manifest)];
   return { image: writeImage({ mode: 'program', entry: 0, memoryMiB, segments, manifest }), manifest };
 }
 
@@ -137,7 +136,8 @@ function patchElf(entry: TreeEntry, choice: SiteOptions, sites: ManifestSites): 
 /** Archive, strings and boot block; what lies where is told to the kernel in the boot block (guest/abi.h). */
 function layOut(
   kernelEnd: number,
-  archive: Uint8Array,
+  tree: readonly FileEntry[],
+  mtimeSeconds: number,
   manifest: ProgramManifest,
 ): { gpa: number; bytes: Uint8Array }[] {
   const env = Object.entries(manifest.env).map(([key, value]) => {
@@ -149,24 +149,27 @@ function layOut(
   if (bad !== undefined) throw invalid(`${JSON.stringify(bad)} contains a NUL`);
   const strings = Buffer.from(list.map((text) => `${text}\0`).join(''));
 
-  const archiveGpa = roundUp(kernelEnd, 2 * MIB);
-  const stringsGpa = roundUp(archiveGpa + archive.length, PAGE);
-  const freeGpa = roundUp(stringsGpa + strings.length, PAGE);
+  // Strings before contents, so that all a start reads in any case lies together.
+  const stringsGpa = roundUp(kernelEnd, 2 * MIB);
+  const archiveGpa = roundUp(stringsGpa + strings.length, PAGE);
+  const { index, contents, contentsGpa } = writeArchive(tree, archiveGpa, mtimeSeconds);
+  const freeGpa = roundUp(contentsGpa + contents.length, PAGE);
   // A program needs memory of its own, too: its segments, its stack.
   if (freeGpa + 2 * MIB > manifest.memoryMiB * MIB) throw tooLarge(freeGpa + 2 * MIB, manifest.memoryMiB);
 
   const boot = Buffer.alloc(BOOT_BYTES);
   boot.writeBigUInt64LE(LS_BOOT_MAGIC, 0);
   boot.writeBigUInt64LE(BigInt(archiveGpa), 16);
-  boot.writeBigUInt64LE(BigInt(archive.length), 24);
+  boot.writeBigUInt64LE(BigInt(index.length), 24);
   boot.writeBigUInt64LE(BigInt(freeGpa), 32);
   boot.writeBigUInt64LE(BigInt(stringsGpa), 40);
   boot.writeUInt32LE(manifest.argv.length, 48);
   boot.writeUInt32LE(env.length, 52);
   return [
     { gpa: LS_GPA_BOOT, bytes: boot },
-    { gpa: archiveGpa, bytes: archive },
     { gpa: stringsGpa, bytes: strings },
+    { gpa: archiveGpa, bytes: index },
+    { gpa: contentsGpa, bytes: contents },
   ];
 }
 

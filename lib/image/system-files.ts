@@ -2,7 +2,7 @@
  * /etc as far as servers read it: the same small files in every guest, whatever the host has.
  * A file given by --file takes precedence. There is no /etc/localtime: guests live in UTC.
  */
-import { type CpioEntry, S_IFDIR, S_IFREG } from './cpio.js';
+import { type FileEntry, S_IFDIR, S_IFREG } from './file-entries.js';
 
 /** Users that Debian's servers change to, with Debian's ids where those are fixed. */
 const USERS: readonly [name: string, id: number, home: string][] = [
@@ -54,7 +54,7 @@ const DIRECTORIES: readonly [path: string, permissions: number][] = [
 ];
 
 /** What every program's image holds beside the program. */
-export function systemFiles(): CpioEntry[] {
+export function systemFiles(): FileEntry[] {
   return [
     ...Object.entries(FILES).map(([path, text]) => ({
       path,

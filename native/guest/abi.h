@@ -64,7 +64,7 @@ struct ls_kernel_header {
 struct ls_boot {
     uint64_t magic;
     uint64_t ram_bytes;   /* filled in by the monitor; all else by the image packer */
-    uint64_t archive_gpa; /* cpio "newc" archive: the initial file system */
+    uint64_t archive_gpa; /* struct ls_archive and what follows it: the initial file system */
     uint64_t archive_bytes;
     uint64_t free_gpa;    /* first page after everything the image loaded */
     uint64_t strings_gpa; /* argc + envc + 2 NUL-terminated strings: argv..., env..., cwd, exe */
@@ -88,6 +88,35 @@ struct ls_boot {
     uint32_t net_flags; /* LS_NET_ */
 };
 #define LS_NET_DHCP 1u
+
+/* ---- the archive: the initial file system -------------------------------------------------
+ * struct ls_archive, its entries, and their names: small, and apart from the contents, so that finding a
+ * file touches no other's bytes. Entry 0 is the root. The entries of a directory stand side by side, sorted
+ * by the bytes of their names, somewhere behind the directory's own, so that looking into one touches no
+ * other. Contents of a page or more begin at a page, and nothing else shares their last one, so they can be
+ * mapped where they lie. Everything belongs to root. */
+#define LS_ARCHIVE_MAGIC 0x3153454c4946534cull /* "LSFILES1" little-endian */
+struct ls_archive {
+    uint64_t magic;
+    uint32_t count;      /* entries, which follow */
+    uint32_t name_bytes; /* names, without terminators, which follow the entries */
+    uint64_t contents_gpa;
+    uint64_t contents_bytes;
+    uint64_t mtime_seconds; /* of every file */
+};
+struct ls_archive_entry {
+    union {
+        uint64_t at; /* file, symbolic link: where its bytes (or target) begin in the contents */
+        struct {     /* directory */
+            uint32_t first;       /* number of its first entry */
+            uint32_t directories; /* how many of its entries are directories */
+        };
+    };
+    uint64_t bytes; /* directory: how many entries it has */
+    uint32_t name;  /* offset in the names */
+    uint16_t name_bytes;
+    uint16_t mode; /* as stat's: directories, files and symbolic links only */
+};
 #define LS_BOOT_STDIN_TTY 1u
 #define LS_BOOT_STDOUT_TTY 2u
 #define LS_BOOT_STDERR_TTY 4u
@@ -145,6 +174,7 @@ struct ls_exchange {
     uint32_t reschedule;   /* monitor: a forced stop came; the kernel looks on its way out, and clears it */
     uint64_t timer_due_ns; /* kernel: next timer, ~0: none */
     char report[256];      /* kernel, before LS_PORT_EXIT: one sentence, NUL-terminated, or "" */
+    uint64_t accepted;     /* kernel: connections that the program has accepted so far */
 };
 #define LS_EX_WAIT                                                                                           \
     1u                /* stand still until input on a channel with in_cap > 0, a hang-up not yet             \

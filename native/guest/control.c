@@ -26,10 +26,10 @@ static size_t line(const struct inode *inode, const char *name, size_t length, c
 }
 
 /* Twice over the directory: the length comes first. Nothing changes between the two. */
-static uint64_t list(const struct inode *directory, bool really) {
+static uint64_t list(struct inode *directory, bool really) {
     static char text[PATH_MAX];
     uint64_t total = 0;
-    for (const struct entry *entry = directory->first; entry; entry = entry->next) {
+    for (const struct entry *entry = directory_first(directory); entry; entry = entry->next) {
         size_t n = line(entry->inode, entry->name, entry->length, text, sizeof text);
         if (really) send(text, n);
         total += n;

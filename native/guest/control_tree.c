@@ -52,7 +52,7 @@ static uint64_t one(struct inode *inode, uint32_t name_bytes, bool really) {
 static long walk(struct inode *top, bool really, uint64_t *total) {
     uint32_t depth = 0, length = 0;
     *total = one(top, 0, really);
-    way[0] = has_names(top) ? top->first : NULL;
+    way[0] = has_names(top) ? directory_first(top) : NULL;
     for (;;) {
         const struct entry *entry = way[depth];
         if (!entry) {
@@ -72,7 +72,7 @@ static long walk(struct inode *top, bool really, uint64_t *total) {
         *total += one(entry->inode, length, really);
         if (has_names(entry->inode)) {
             if (++depth == DEPTH_MAX) return -ENAMETOOLONG;
-            way[depth] = entry->inode->first;
+            way[depth] = directory_first(entry->inode);
         } else {
             length = before;
             way[depth] = entry->next;

@@ -9,9 +9,15 @@ static uint32_t hash_of(const char *name, size_t length) {
     return hash;
 }
 
+/* Whoever looks into a directory begins here: what the archive has of it is read at the first look. */
+struct entry *directory_first(struct inode *directory) {
+    if (directory->unread) archive_read(directory);
+    return directory->first;
+}
+
 struct entry *directory_find(struct inode *directory, const char *name, size_t length) {
     uint32_t hash = hash_of(name, length);
-    for (struct entry *entry = directory->first; entry; entry = entry->next)
+    for (struct entry *entry = directory_first(directory); entry; entry = entry->next)
         if (entry->hash == hash && entry->length == length && !memcmp(entry->name, name, length))
             return entry;
     return NULL;
@@ -19,12 +25,10 @@ struct entry *directory_find(struct inode *directory, const char *name, size_t l
 
 static void touch(struct inode *inode) { inode->mtime = inode->ctime = clock_now_still(); }
 
-long directory_add(struct inode *directory, const char *name, size_t length, struct inode *inode) {
-    if (length > NAME_MAX) return -ENAMETOOLONG;
-    if (directory != root && !directory->links) return -ENOENT; /* removed meanwhile */
+bool directory_append(struct inode *directory, const char *name, size_t length, struct inode *inode) {
     size_t bytes = sizeof(struct entry) + length + 1;
     struct entry *entry = object_alloc(bytes);
-    if (!entry) return -ENOSPC;
+    if (!entry) return false;
     entry->allocated = (uint16_t)bytes;
     entry->length = (uint16_t)length;
     entry->hash = hash_of(name, length);
@@ -37,6 +41,14 @@ long directory_add(struct inode *directory, const char *name, size_t length, str
     else
         directory->first = entry;
     directory->last = entry;
+    return true;
+}
+
+long directory_add(struct inode *directory, const char *name, size_t length, struct inode *inode) {
+    if (length > NAME_MAX) return -ENAMETOOLONG;
+    if (directory != root && !directory->links) return -ENOENT; /* removed meanwhile */
+    directory_first(directory); /* what it has already comes first */
+    if (!directory_append(directory, name, length, inode)) return -ENOSPC;
     inode->links++;
     inode->ctime = clock_now_still();
     if (S_ISDIR(inode->mode)) {

@@ -66,6 +66,7 @@ struct inode {
             struct entry *first, *last;
             struct inode *parent;
             uint64_t next_cookie;
+            const struct ls_archive_entry *unread; /* its names are in the archive; see directory_first */
         };
         struct pipe *pipe;     /* FIFOs while open */
         struct socket *socket; /* open sockets */
@@ -85,8 +86,11 @@ uint64_t inode_frame(struct inode *inode, uint64_t offset);         /* to map sh
 uint64_t inode_archive_frame(struct inode *inode, uint64_t offset); /* 0: not page-aligned there */
 uint64_t inode_pages(const struct inode *inode);
 
+struct entry *directory_first(struct inode *directory);
 struct entry *directory_find(struct inode *directory, const char *name, size_t length);
 long directory_add(struct inode *directory, const char *name, size_t length, struct inode *inode);
+/* An entry and no more: neither links nor times are counted. */
+bool directory_append(struct inode *directory, const char *name, size_t length, struct inode *inode);
 void directory_remove(struct inode *directory, struct entry *entry);
 bool directory_contains(const struct inode *directory, const struct inode *below);
 long directory_path(struct inode *directory, char *to, size_t size); /* absolute path's length */
@@ -160,7 +164,8 @@ void files_exit(void);
 long file_open(struct place *place, uint32_t flags, uint32_t mode, struct file **opened);
 
 /* ---- what stands behind them ---------------------------------------------------------------- */
-void cpio_unpack(void);                       /* cpio.c */
+void archive_open(void);                      /* archive.c: makes the root */
+void archive_read(struct inode *directory);   /* its entries, which nobody has looked at yet */
 void devices_start(void);                     /* device.c: /dev and /proc */
 void sysctl_start(void);                      /* sysctl.c: /proc/sys and /sys */
 struct inode *proc_open(struct inode *inode); /* proc.c: an inode with the text of now */

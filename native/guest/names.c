@@ -68,7 +68,7 @@ static bool list_descriptors(struct listing *list, struct file *file) {
 }
 
 static bool list_entries(struct listing *list, struct file *file) {
-    for (struct entry *entry = file->inode->first; entry; entry = entry->next) {
+    for (struct entry *entry = directory_first(file->inode); entry; entry = entry->next) {
         if (entry->cookie <= file->offset) continue;
         if (!emit(list, entry->inode, entry->name, entry->length, entry->cookie)) return false;
         file->offset = entry->cookie;
@@ -139,7 +139,7 @@ long sys_unlinkat(int dirfd, uint64_t path, int flags) {
     if (flags & AT_REMOVEDIR) {
         if (!directory) return -ENOTDIR;
         if (!place.entry) return place.inode == root ? -EBUSY : place.length == 1 ? -EINVAL : -ENOTEMPTY;
-        if (place.inode->first) return -ENOTEMPTY;
+        if (directory_first(place.inode)) return -ENOTEMPTY;
     } else if (directory) {
         return -EISDIR;
     }
@@ -155,10 +155,10 @@ long sys_rmdir(uint64_t path) { return sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR
 #define RENAME_NOREPLACE 1u
 #define RENAME_EXCHANGE 2u
 
-static long replaceable(const struct inode *moved, const struct inode *old) {
+static long replaceable(const struct inode *moved, struct inode *old) {
     if (S_ISDIR(old->mode) && !S_ISDIR(moved->mode)) return -EISDIR;
     if (!S_ISDIR(old->mode) && S_ISDIR(moved->mode)) return -ENOTDIR;
-    return S_ISDIR(old->mode) && old->first ? -ENOTEMPTY : 0;
+    return S_ISDIR(old->mode) && directory_first(old) ? -ENOTEMPTY : 0;
 }
 
 long sys_renameat2(int from_fd, uint64_t from, int to_fd, uint64_t to, unsigned flags) {

@@ -9,7 +9,8 @@ static char text[16384];
         inode_write(inode, (inode)->size, text, (size_t)n_);                                                 \
     } while (0)
 
-/* The name of a mapped file, by looking through the tree: nobody else asks an inode for it. */
+/* The name of a mapped file, by looking through the tree: nobody else asks an inode for it. Directories
+ * that nobody has looked into yet are left unread: no file of theirs can be mapped. */
 #define DEPTH_MAX 24
 static bool name_below(struct inode *directory, const struct inode *wanted, char *path, size_t length,
                        unsigned depth) {

@@ -216,6 +216,7 @@ long sys_accept4(int fd, uint64_t to, uint64_t size_at, uint32_t flags) {
         socket_close(accepted);
         return error;
     }
+    port->accepted++;
     return socket_descriptor(accepted, flags);
 }
 

@@ -30,7 +30,7 @@ void kernel_main(void) {
     clock_exchanged(true);
     threads_start();
     network_start();
-    cpio_unpack();
+    archive_open();
     devices_start();
     console_start();
     files_start();
