@@ -184,6 +184,38 @@ test('the archive holds what was packed', async (t) => {
   }
 });
 
+test('a file that grows leaves most blocks of the image as they were', async (t) => {
+  const directory = scratch(t);
+  const sizes = Array.from({ length: 400 }, (_, i) => (i % 3 === 0 ? 700 : 5000) + ((i * 7919) % 40) * 900);
+  const bytesOf = (i: number, size: number) => createHash('shake256', { outputLength: size }).update(`${i}`);
+  sizes.forEach((size, i) => {
+    writeFileSync(path.join(directory, `f${i}`), bytesOf(i, size).digest());
+  });
+  const files = [{ host: directory, guest: '/d' }];
+  const blocks = async (): Promise<Set<string>> => {
+    const { image } = await packProgram({ argv: ['busybox'], kernel, files });
+    const { blockHashes } = inspectFront(image);
+    const hex = Buffer.from(blockHashes).toString('hex');
+    return new Set(hex.match(/.{64}/g));
+  };
+  const before = await blocks();
+  for (const [name, size] of [
+    ['f3', 60_000],
+    ['f1', 200_000],
+    ['new', 100],
+  ] as const) {
+    writeFileSync(path.join(directory, name), bytesOf(1000, size).digest());
+    const after = await blocks();
+    const others = [...after].filter((block) => !before.has(block)).length;
+    t.true(others < after.size / 8, `${name}: ${others} of ${after.size} blocks are others`);
+    writeFileSync(
+      path.join(directory, name),
+      bytesOf(Number(name.slice(1)), sizes[Number(name.slice(1))] ?? 0).digest(),
+    );
+    if (name === 'new') rmSync(path.join(directory, name));
+  }
+});
+
 test('programs and libraries among the files are patched, executable or not, unless kept as data', async (t) => {
   const directory = scratch(t);
   const code = makeProgram([0x0f, 0xa2, 0xc3]);

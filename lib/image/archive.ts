@@ -1,10 +1,15 @@
 /** The guest's first file system (struct ls_archive in native/guest/abi.h): an index, and contents apart from it. */
+import { hash } from 'node:crypto';
 import { type FileEntry, isDirectory, S_IFDIR, S_IFLNK, S_IFMT } from './file-entries.js';
+import { IMAGE_BLOCK_BYTES } from './image-file.js';
 import { LS_ARCHIVE_MAGIC } from './ports.js';
 
 const PAGE = 4096;
 const HEADER_BYTES = 40;
 const ENTRY_BYTES = 24;
+/** Behind one of so many files the next begins with a block; of files smaller than a page, one of many more. */
+const GROUP = 8;
+const SMALL_GROUP = 128;
 
 /** 2020-01-01T00:00:00Z, in seconds: the time of every file unless another is given. */
 export const DEFAULT_MTIME_SECONDS = 1577836800;
@@ -35,7 +40,7 @@ export function writeArchive(tree: readonly FileEntry[], gpa: number, mtimeSecon
   const nameBytes = names.reduce((sum, name) => sum + name.length, 0);
   const places = placeContents(order);
   const index = Buffer.alloc(HEADER_BYTES + ENTRY_BYTES * order.length + nameBytes);
-  const contentsGpa = roundUp(gpa + index.length);
+  const contentsGpa = roundUp(gpa + index.length, PAGE);
 
   index.writeBigUInt64LE(LS_ARCHIVE_MAGIC, 0);
   index.writeUInt32LE(order.length, 8);
@@ -114,7 +119,9 @@ function breadthFirst(tree: readonly FileEntry[]): {
 
 /**
  * Links' targets first, for every path that runs through a link needs them; then what is smaller than a
- * page, packed together; then the rest, in pages of its own.
+ * page, packed together; then the rest, in pages of its own. Blocks are cut at fixed offsets, and those that
+ * two versions of an image share need not be fetched twice. So large files begin with a block, and here and
+ * there what comes next does: a file that grows moves no more than its neighbours.
  */
 function placeContents(order: readonly FileEntry[]): { at: Map<FileEntry, number>; bytes: number } {
   const files = order.filter((entry) => !isDirectory(entry) && entry.data.length > 0);
@@ -122,17 +129,25 @@ function placeContents(order: readonly FileEntry[]): { at: Map<FileEntry, number
   const isLarge = (entry: FileEntry): boolean => !isLink(entry) && entry.data.length >= PAGE;
   const at = new Map<FileEntry, number>();
   let end = 0;
-  const place = (entry: FileEntry): void => {
-    if (isLarge(entry)) end = roundUp(end);
+  const place = (entry: FileEntry, unit: number, group: number): void => {
+    end = roundUp(end, unit);
     at.set(entry, end);
     end += entry.data.length;
+    if (pathHash(entry.path) % group === 0) end = roundUp(end, IMAGE_BLOCK_BYTES);
   };
-  for (const entry of files.filter(isLink)) place(entry);
-  for (const entry of files) if (!isLink(entry) && !isLarge(entry)) place(entry);
-  for (const entry of files.filter(isLarge)) place(entry);
-  return { at, bytes: end };
+  for (const entry of files.filter(isLink)) place(entry, 1, SMALL_GROUP);
+  for (const entry of files) if (!isLink(entry) && !isLarge(entry)) place(entry, 1, SMALL_GROUP);
+  end = roundUp(end, IMAGE_BLOCK_BYTES);
+  for (const entry of files.filter(isLarge))
+    place(entry, entry.data.length >= 2 * IMAGE_BLOCK_BYTES ? IMAGE_BLOCK_BYTES : PAGE, GROUP);
+  return { at, bytes: roundUp(end, IMAGE_BLOCK_BYTES) };
 }
 
-function roundUp(bytes: number): number {
-  return Math.ceil(bytes / PAGE) * PAGE;
+/** The same in every version of an image. */
+function pathHash(path: string): number {
+  return hash('sha256', path, 'buffer').readUInt32LE(0);
+}
+
+function roundUp(bytes: number, unit: number): number {
+  return Math.ceil(bytes / unit) * unit;
 }

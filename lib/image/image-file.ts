@@ -13,7 +13,8 @@ export const IMAGE_HEADER_BYTES = 104;
 const SEGMENT_BYTES = 24;
 const HASH_OFFSET = 72;
 const HASH_BYTES = 32;
-const BLOCK_BYTES = 32 * 1024;
+/** Of images that are packed here; a multiple of the page. */
+export const IMAGE_BLOCK_BYTES = 32 * 1024;
 const BLOCK_BYTES_MAX = 1 << 24;
 const FRONT_BYTES_MAX = 2 ** 30;
 const PAGE = 4096;
@@ -79,7 +80,7 @@ export function writeImage(image: ImageContent): Uint8Array {
   for (const { gpa, bytes } of segments)
     if (gpa + bytes.length > memoryBytes) throw tooLarge(gpa + bytes.length, image.memoryMiB);
   const contentBytes = segments.reduce((sum, { bytes }) => sum + roundUp(bytes.length), 0);
-  const blockCount = Math.ceil(contentBytes / BLOCK_BYTES);
+  const blockCount = Math.ceil(contentBytes / IMAGE_BLOCK_BYTES);
   const manifestAt = IMAGE_HEADER_BYTES + SEGMENT_BYTES * segments.length;
   const hashesAt = manifestAt + manifest.length;
   const contentOffset = roundUp(hashesAt + blockCount * HASH_BYTES);
@@ -94,7 +95,7 @@ export function writeImage(image: ImageContent): Uint8Array {
   file.writeUInt32LE(manifest.length, 36);
   file.writeBigUInt64LE(BigInt(contentOffset), 48);
   file.writeBigUInt64LE(BigInt(contentBytes), 56);
-  file.writeUInt32LE(BLOCK_BYTES, 64);
+  file.writeUInt32LE(IMAGE_BLOCK_BYTES, 64);
   file.writeUInt32LE(blockCount, 68);
   let offset = contentOffset;
   segments.forEach(({ gpa, bytes }, i) => {
@@ -107,8 +108,8 @@ export function writeImage(image: ImageContent): Uint8Array {
   });
   manifest.copy(file, manifestAt);
   for (let block = 0; block < blockCount; block++) {
-    const start = contentOffset + block * BLOCK_BYTES;
-    sha256(file.subarray(start, Math.min(start + BLOCK_BYTES, file.length))).copy(
+    const start = contentOffset + block * IMAGE_BLOCK_BYTES;
+    sha256(file.subarray(start, Math.min(start + IMAGE_BLOCK_BYTES, file.length))).copy(
       file,
       hashesAt + block * HASH_BYTES,
     );

@@ -8,7 +8,7 @@ import { completeTree, type FileEntry, S_IFLNK, S_IFMT, S_IFREG } from './file-e
 import { gather } from './gather.js';
 import type { TreeEntry } from './guest-tree.js';
 import { findProgram, type PackedFile } from './host-files.js';
-import { checkMemory, tooLarge, writeImage } from './image-file.js';
+import { checkMemory, type ImageContent, tooLarge, writeImage } from './image-file.js';
 import { kernelSegments } from './kernel.js';
 import { type ManifestSites, PACKER_VERSION, type ProgramManifest } from './manifest.js';
 import { applyPatches } from './patch.js';
@@ -54,6 +54,8 @@ export interface ProgramOptions {
   /** Where to look for the program, separated by colons. Default: PATH of this process. */
   searchPath?: string;
 }
+
+type ImageSegment = ImageContent['segments'][number];
 
 export interface PackedProgram {
   /** The image file. */
@@ -109,7 +111,9 @@ export async function packProgram(options: ProgramOptions): Promise<PackedProgra
     missing,
     sites,
   };
-  const segments = [...kernel.segments, ...layOut(kernel.end, tree, mtimeSeconds, manifest)];
+  const { contents, rest } = layOut(kernel.end, tree, mtimeSeconds, manifest);
+  // In the file contents come first, so that their blocks do not move when another thing grows.
+  const segments = [contents, ...kernel.segments, ...rest];
   return { image: writeImage({ mode: 'program', entry: 0, memoryMiB, segments, manifest }), manifest };
 }
 
@@ -139,7 +143,7 @@ function layOut(
   tree: readonly FileEntry[],
   mtimeSeconds: number,
   manifest: ProgramManifest,
-): { gpa: number; bytes: Uint8Array }[] {
+): { contents: ImageSegment; rest: ImageSegment[] } {
   const env = Object.entries(manifest.env).map(([key, value]) => {
     if (key === '' || key.includes('=')) throw invalid(`'${key}' is no name of an environment variable`);
     return `${key}=${value}`;
@@ -165,12 +169,14 @@ function layOut(
   boot.writeBigUInt64LE(BigInt(stringsGpa), 40);
   boot.writeUInt32LE(manifest.argv.length, 48);
   boot.writeUInt32LE(env.length, 52);
-  return [
-    { gpa: LS_GPA_BOOT, bytes: boot },
-    { gpa: stringsGpa, bytes: strings },
-    { gpa: archiveGpa, bytes: index },
-    { gpa: contentsGpa, bytes: contents },
-  ];
+  return {
+    contents: { gpa: contentsGpa, bytes: contents },
+    rest: [
+      { gpa: LS_GPA_BOOT, bytes: boot },
+      { gpa: stringsGpa, bytes: strings },
+      { gpa: archiveGpa, bytes: index },
+    ],
+  };
 }
 
 function checkCwd(cwd: string): string {
