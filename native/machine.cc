@@ -131,7 +131,7 @@ void Machine::build(bool from_state) {
 std::unique_ptr<MemorySource> Machine::make_source() {
   if (!config_.store) return image_file_->make_source();
   auto streamed = std::make_unique<StreamedImage>(
-      config_.store, [this] { return control_.stopping(); },
+      config_.store, config_.confined, [this] { return control_.stopping(); },
       [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); });
   streamed_ = streamed.get();
   return streamed;

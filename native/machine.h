@@ -104,6 +104,7 @@ class Machine {
   void stop() {
     stop_pair();
     control_.stop();
+    if (streamed_) streamed_->release();
   }
   void join();
   Control& control() { return control_; }

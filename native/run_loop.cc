@@ -58,7 +58,9 @@ RunLoop::Result RunLoop::run(Driver& driver) {
     // position.
     if (std::exchange(at_position_, false)) inject_pending();
     if (take_over_forced_stop()) continue;
-    handle(run_guest());
+    const Exit exit = run_guest();
+    if (parts_.memory.torn()) break;
+    handle(exit);
   }
   if (result_) {
     finish();

@@ -3,6 +3,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -143,6 +144,7 @@ class Program {
 Program program_for(Duty duty) {
   Program program;
   if (duty == Duty::kMachine) program.allow_if(SYS_ioctl, 1, kKvmRequests);
+  if (duty == Duty::kPages) program.allow_if(SYS_ioctl, 1, {UFFDIO_COPY, UFFDIO_ZEROPAGE, UFFDIO_UNREGISTER});
   if (duty == Duty::kPair)
     program.allow_if(SYS_ioctl, 1, {FIONREAD});  // by which names of hosts are looked up
   program.allow_bits(SYS_mmap, 2, PROT_EXEC, false);
@@ -154,7 +156,7 @@ Program program_for(Duty duty) {
   program.allow_if(SYS_prlimit64, 0, {0});
   program.allow_if(SYS_prctl, 0, {PR_SET_NAME, PR_SET_NO_NEW_PRIVS});
   program.allow_all(kEverybody);
-  if (duty != Duty::kMachine) program.allow_all(kServing);
+  if (duty == Duty::kPair || duty == Duty::kTls) program.allow_all(kServing);
   if (duty == Duty::kPair) program.allow_all(kConnecting);
   return program;
 }

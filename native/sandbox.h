@@ -11,6 +11,7 @@ enum class Duty {
   kMachine,  // the vCPU: KVM, and descriptors that are open
   kPair,     // sockets, and the files of an arbiter
   kTls,      // handshakes of whoever connects
+  kPages,    // contents of guest memory, when it is touched
 };
 
 // For good: this thread gains no privileges by executing, and makes no calls but those of its duty. What it

@@ -27,6 +27,15 @@ test.serial('record-and-replay.ts', async (t) => {
   t.regex(lines[5] as string, /^after event 2 the processor stood at 0x[0-9a-f]+$/);
 });
 
+test.serial('stream-app.ts', async (t) => {
+  const { status, lines, stderr } = await example('stream-app.ts');
+  t.is(status, 0, stderr);
+  t.regex(lines[0] as string, /^published: \d+ blocks$/);
+  t.is(lines[1], '2^64 = 18446744073709551616');
+  t.regex(lines[2] as string, /^at that time \d+% was here, \d+ blocks were waited for$/);
+  t.deepEqual(lines.slice(3), ['whole: whole, exit status 0', 'the same image: true']);
+});
+
 test.serial('trace-exits.ts', async (t) => {
   const { status, lines, stderr } = await example('trace-exits.ts');
   t.is(status, 0, stderr);

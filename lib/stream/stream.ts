@@ -1,5 +1,4 @@
 /** The stream manager: starts a machine from an image that is still on its way. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { deferred, withSignal } from '../deferred.js';
 import { guarded, LockstepError } from '../errors.js';
 import type { ImageInfo } from '../image/image-file.js';
@@ -77,6 +76,7 @@ export class Stream implements AsyncDisposable {
   readonly #end = deferred<void>();
   readonly #startable = deferred<void>();
   readonly #watchers = new Set<() => void>();
+  readonly #pauses = new Set<() => void>();
   #state: StreamProgress['state'] = 'starting';
   #failure: string | undefined;
   #demandFaults = 0;
@@ -188,7 +188,7 @@ export class Stream implements AsyncDisposable {
         yield status;
         if (this.#end.settled) return;
         await withSignal(changed.promise, signal);
-        await sleep(intervalMs, undefined, { signal, ref: false });
+        await this.#pause(intervalMs, signal);
       } finally {
         this.#watchers.delete(changed.resolve);
       }
@@ -241,6 +241,7 @@ export class Stream implements AsyncDisposable {
       store.close();
       this.#mirrors.close();
       this.#changed();
+      for (const end of this.#pauses) end();
     }
   }
 
@@ -255,6 +256,19 @@ export class Stream implements AsyncDisposable {
       this.#startable.resolve();
     }
     for (const tell of this.#watchers) tell();
+  }
+
+  /** So long, or until the stream ends. */
+  async #pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    const over = deferred<void>();
+    const timer = setTimeout(over.resolve, ms);
+    this.#pauses.add(over.resolve);
+    try {
+      if (!this.#end.settled) await withSignal(over.promise, signal);
+    } finally {
+      clearTimeout(timer);
+      this.#pauses.delete(over.resolve);
+    }
   }
 
   #firstGroupIsHere(): boolean {

@@ -77,6 +77,10 @@ class GuestMemory {
   // Of memory whose pages come later: called before the monitor touches any, and may wait, or throw.
   using Gate = std::function<void(uint64_t gpa, uint64_t bytes)>;
   void set_gate(Gate gate) { gate_ = std::move(gate); }
+  // Somebody who stood still for a page was let go without it, because the machine is over: what KVM makes of
+  // that counts for nothing. Any thread.
+  void tear() { torn_ = true; }
+  bool torn() const { return torn_; }
   // Also hands every marked page to a watcher (repeats included); null: no longer.
   void watch(std::vector<uint64_t>* watcher) { watcher_ = watcher; }
 
@@ -105,6 +109,7 @@ class GuestMemory {
   PageSet changed_;
   std::vector<uint64_t>* watcher_ = nullptr;
   Gate gate_;
+  std::atomic<bool> torn_{false};
 };
 
 }  // namespace lockstep

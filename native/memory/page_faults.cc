@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "sandbox.h"
+
 namespace lockstep {
 
 namespace {
@@ -43,11 +45,12 @@ bool is_zero(std::span<const uint8_t> page) {
 }  // namespace
 
 PageFaults::PageFaults(GuestMemory& memory, PageSource& source, std::vector<GuestRange> ranges,
-                       size_t pages_at_once)
+                       size_t pages_at_once, bool confined)
     : memory_(memory),
       source_(source),
       ranges_(std::move(ranges)),
       bytes_at_once_(pages_at_once * kPageBytes),
+      confined_(confined),
       faults_fd_(open_userfaultfd()),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       buffer_(bytes_at_once_ + kPageBytes) {
@@ -90,8 +93,22 @@ void PageFaults::complete() {
   poke();
 }
 
+void PageFaults::release() {
+  released_ = true;
+  poke();
+}
+
+void PageFaults::let_go() {
+  if (standing_.empty()) return;
+  memory_.tear();
+  for (uint64_t gpa : standing_) put_zeros(gpa, kPageBytes);
+  standing_.clear();
+}
+
 void PageFaults::serve() {
   pthread_setname_np(pthread_self(), "lockstep-pages");
+  // Where the host's kernel has no such filters, the machine's own thread says so.
+  if (confined_) confine_thread(Duty::kPages);
   pollfd ready[] = {{faults_fd_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
   while (!stop_) {
     if (poll(ready, 2, -1) < 0 && errno != EINTR) return;
@@ -100,6 +117,7 @@ void PageFaults::serve() {
     }
     take_faults();
     take_arrivals();
+    if (released_) let_go();
     if (all_here_ && !stop_) return finish();
   }
 }

@@ -33,9 +33,11 @@ struct GuestRange {
 
 class PageFaults {
  public:
+  // `confined`: its thread makes no system calls but those of its duty (sandbox.h).
   // The ranges are fresh, ascending, and neither overlap nor touch. A fault brings up to `pages_at_once`
   // pages. Throws ERR_LOCKSTEP_USERFAULTFD where this process may not, or the host's kernel cannot.
-  PageFaults(GuestMemory& memory, PageSource& source, std::vector<GuestRange> ranges, size_t pages_at_once);
+  PageFaults(GuestMemory& memory, PageSource& source, std::vector<GuestRange> ranges, size_t pages_at_once,
+             bool confined);
   // Nobody touches the memory any more.
   ~PageFaults();
   PageFaults(const PageFaults&) = delete;
@@ -44,6 +46,9 @@ class PageFaults {
   void arrived(GuestRange range);
   // Any thread: all are. When the last is in memory, it becomes like any other, and the thread ends.
   void complete();
+  // Any thread, once the machine is over and its vCPU was told so: whoever stands still is let go, and the
+  // memory is torn. Not every KVM lets a signal interrupt who waits for a page.
+  void release();
   bool is_complete() const { return complete_.load(std::memory_order_acquire); }
   uint64_t faults() const { return faults_.load(std::memory_order_relaxed); }
 
@@ -51,6 +56,7 @@ class PageFaults {
   void serve();
   void take_faults();
   void take_arrivals();
+  void let_go();
   void finish();
   bool fill_around(uint64_t gpa);
   void fill(GuestRange range);
@@ -63,12 +69,13 @@ class PageFaults {
   PageSource& source_;
   const std::vector<GuestRange> ranges_;
   const size_t bytes_at_once_;
+  const bool confined_;
   Fd faults_fd_, wake_;
   std::vector<uint8_t> buffer_;
   std::span<uint8_t> pages_;        // the buffer, page-aligned
   std::vector<uint64_t> standing_;  // pages for which somebody stands still
   std::atomic<uint64_t> faults_{0};
-  std::atomic<bool> complete_{false}, stop_{false}, all_here_{false};
+  std::atomic<bool> complete_{false}, stop_{false}, all_here_{false}, released_{false};
   std::mutex mutex_;
   std::vector<GuestRange> arrivals_;
   std::thread thread_;

@@ -20,10 +20,11 @@ bool begins_with_a_page(const ImageSegment& segment) { return segment.gpa % kPag
 
 }  // namespace
 
-StreamedImage::StreamedImage(std::shared_ptr<BlockStore> store, std::function<bool()> cancelled,
-                             std::function<void(const Failure&)> failed)
+StreamedImage::StreamedImage(std::shared_ptr<BlockStore> store, bool confined,
+                             std::function<bool()> cancelled, std::function<void(const Failure&)> failed)
     : store_(std::move(store)),
       image_(store_->image()),
+      confined_(confined),
       cancelled_(std::move(cancelled)),
       failed_(std::move(failed)),
       maker_(std::this_thread::get_id()) {}
@@ -78,7 +79,7 @@ void StreamedImage::provide(GuestMemory& memory) {
     memory.expect({range.gpa / kPageBytes, range.bytes / kPageBytes});
   PageSource& source = *this;
   if (!ranges.empty())
-    faults_ = std::make_unique<PageFaults>(memory, source, std::move(ranges), kPagesAtOnce);
+    faults_ = std::make_unique<PageFaults>(memory, source, std::move(ranges), kPagesAtOnce, confined_);
   memory.set_gate([this](uint64_t gpa, uint64_t bytes) { gate(gpa, bytes); });
   for (const ImageSegment& segment : image_.segments) {
     if (begins_with_a_page(segment)) continue;

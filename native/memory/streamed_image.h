@@ -15,7 +15,7 @@ class StreamedImage : public MemorySource, private PageSource, private BlockStor
  public:
   // `cancelled` ends the waiting of the machine's own threads; `failed` hears, once, that the file cannot be
   // read. The thread that makes this may not wait for a page: others bring them by way of it.
-  StreamedImage(std::shared_ptr<BlockStore> store, std::function<bool()> cancelled,
+  StreamedImage(std::shared_ptr<BlockStore> store, bool confined, std::function<bool()> cancelled,
                 std::function<void(const Failure&)> failed);
   ~StreamedImage() override;
 
@@ -24,6 +24,10 @@ class StreamedImage : public MemorySource, private PageSource, private BlockStor
   uint64_t first_term(uint64_t page) const;
   // Whether all of these pages have arrived.
   bool is_here(uint64_t gpa, uint64_t bytes) const { return !first_missing(gpa, bytes); }
+  // The machine is over, and its vCPU was told so (PageFaults::release).
+  void release() {
+    if (faults_) faults_->release();
+  }
   // All of the memory is there and like any other.
   bool is_complete() const { return faults_ && faults_->is_complete(); }
 
@@ -41,6 +45,7 @@ class StreamedImage : public MemorySource, private PageSource, private BlockStor
 
   std::shared_ptr<BlockStore> store_;
   const Image& image_;
+  const bool confined_;
   const std::function<bool()> cancelled_;
   const std::function<void(const Failure&)> failed_;
   const std::thread::id maker_;
