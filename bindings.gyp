@@ -195,6 +195,7 @@
       'native/test/inbox_test.cc',
       'native/test/link_fence_model_test.cc',
       'native/test/link_fence_test.cc',
+      'native/test/link_hostile_test.cc',
       'native/test/link_lag_test.cc',
       'native/test/link_parts_test.cc',
       'native/test/link_process_test.cc',

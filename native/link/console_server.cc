@@ -168,6 +168,8 @@ void ConsoleServer::take_input(const console_message::Input& input) {
   // A client that follows another begins behind what that one sent, acknowledged or not.
   if (end > std::max(input_acked_, client_->input_base) + kConsoleInputWindow)
     broke("more input than the window allows.");
+  // One client after the other could otherwise fill memory while the guest takes nothing.
+  if (end > input_acked_ + Inbox::kBytesMax) broke("more input waits already than the guest takes.");
   auto fresh = input.bytes.subspan(static_cast<size_t>(input_taken_ - input.offset));
   inbox_.push({input_kind_, 0, Bytes(fresh.begin(), fresh.end())});
   input_taken_ = end;

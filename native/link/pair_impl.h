@@ -138,6 +138,7 @@ class PairImpl final : public Pair {
   void take_pages(std::span<const uint8_t> piece);
 
   // ---- pair_shadow.cc
+  void check_order(const LinkMessage& message) const;
   void handle_from_primary(Lock& lock, const LinkMessage& message);
   void take_frame(Lock& lock, std::span<const uint8_t> frame);
   void give_up_replay(const std::string& what);

@@ -176,7 +176,18 @@ void PairImpl::give_up_replay(const std::string& what) {
   wake();
 }
 
+// Whoever waits for the state, or has yet to say that it is ready, waits for nothing else: what comes too
+// early would leave it waiting for ever.
+void PairImpl::check_order(const LinkMessage& message) const {
+  const bool too_early = joins_running_ && !start_
+                             ? !std::get_if<Pages>(&message) && !std::get_if<Kept>(&message) &&
+                                   !std::get_if<Start>(&message) && !std::get_if<Heartbeat>(&message)
+                             : !told_ready_ && std::get_if<Armed>(&message) != nullptr;
+  if (too_early) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The primary spoke too early.");
+}
+
 void PairImpl::handle_from_primary(Lock& lock, const LinkMessage& message) {
+  check_order(message);
   if (const auto* frame = std::get_if<Frame>(&message)) {
     if (acknowledging_) take_frame(lock, frame->bytes);
   } else if (const auto* progress = std::get_if<ProgressTo>(&message)) {

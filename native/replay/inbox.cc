@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "error.h"
 
@@ -44,9 +45,23 @@ void Inbox::push(Input input) {
     throw Failure("ERR_LOCKSTEP_INTERNAL", "input on channel " + std::to_string(input.channel));
   if (data && input.bytes.empty()) return;
   std::lock_guard lock(mutex_);
+  if (says_nothing_new(input)) return;
   bytes_ += input.bytes.size();
   if (queue_.empty() || !merge(queue_.back(), input, kMergedBytesMax)) queue_.push_back(std::move(input));
   signal(event_fd_);
+}
+
+// Such messages a console client could send without end while its guest takes nothing.
+bool Inbox::says_nothing_new(const Input& input) {
+  if (input.kind == InputKind::kWindow) {
+    const bool waits = !window_.empty();
+    window_ = input.bytes;
+    return waits;
+  }
+  if (input.kind != InputKind::kSignal || input.bytes.empty()) return false;
+  const bool waits = signals_[input.bytes[0]];
+  signals_[input.bytes[0]] = true;
+  return waits;
 }
 
 size_t Inbox::room() const {
@@ -88,9 +103,11 @@ std::vector<Input> Inbox::take(const std::array<uint32_t, 4>& caps) {
       left.push_back(std::move(input));
     } else {
       bytes_ -= input.bytes.size();
+      if (input.kind == InputKind::kWindow) input.bytes = std::exchange(window_, {});
       taken.push_back(std::move(input));
     }
   }
+  signals_.reset();
   // What is left found no room: it is not news, and a waiting recorder must not spin over it.
   queue_ = std::move(left);
   return taken;

@@ -1,6 +1,7 @@
 // Inputs on their way into the machine: pushed by any thread, taken by the recorder on the vCPU thread.
 #pragma once
 
+#include <bitset>
 #include <deque>
 #include <mutex>
 
@@ -14,7 +15,8 @@ class Inbox {
   Inbox();
   ~Inbox();
   Inbox(const Inbox&) = delete;
-  // Never blocks; feeders stop reading their own source while room() is 0.
+  // Never blocks; feeders stop reading their own source while room() is 0. A signal that waits already is not
+  // made two, as on any Unix, and of window sizes the last counts.
   void push(Input input);
   size_t room() const;
   // Readable when something was pushed since the last take(), or after wake().
@@ -28,7 +30,10 @@ class Inbox {
  private:
   mutable std::mutex mutex_;
   std::deque<Input> queue_;
+  bool says_nothing_new(const Input& input);
   size_t bytes_ = 0;
+  std::bitset<256> signals_;  // those that wait
+  Bytes window_;              // the last; empty: none waits
   int event_fd_ = -1;
 };
 

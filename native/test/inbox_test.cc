@@ -37,6 +37,21 @@ TEST(inputs_come_out_as_they_went_in) {
   CHECK(inbox.empty() && !readable(inbox) && inbox.room() == Inbox::kBytesMax);
 }
 
+TEST(what_says_nothing_new_does_not_pile_up) {
+  Inbox inbox;
+  for (uint8_t i = 0; i < 100; i++) {
+    inbox.push({InputKind::kSignal, 0, {static_cast<uint8_t>(1 + i % 2)}});
+    inbox.push({InputKind::kWindow, 0, {i, 0, 80, 0}});
+  }
+  const Input first{InputKind::kSignal, 0, {1}}, second{InputKind::kSignal, 0, {2}};
+  const Input window{InputKind::kWindow, 0, {99, 0, 80, 0}};
+  CHECK(inbox.room() == Inbox::kBytesMax - 6);
+  CHECK(inbox.take(kAll) == std::vector<Input>{first, window, second});
+  inbox.push(first);
+  CHECK(inbox.take(kAll) == std::vector<Input>{first});
+  CHECK(inbox.empty() && inbox.room() == Inbox::kBytesMax);
+}
+
 TEST(data_is_split_and_the_end_waits_for_it) {
   Inbox inbox;
   inbox.push(data(0, "abcdef"));

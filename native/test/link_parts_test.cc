@@ -342,6 +342,22 @@ TEST(a_console_client_may_have_more_than_its_new_side_has_made_again) {
   CHECK(c.heard(client) == "O5f " && c.ledger.held() == 1);
 }
 
+TEST(a_guest_that_takes_no_input_bounds_what_clients_send_one_after_the_other) {
+  Console c;
+  c.server.go_live(1, 0, false);
+  const std::string window(kConsoleInputWindow, 'x');
+  for (size_t sent = 0; sent < Inbox::kBytesMax; sent += window.size()) {
+    Connection& client = c.connect();
+    c.say(console_message::Input{sent, view(window)});
+    CHECK(c.heard(client).find("closed") == std::string::npos);
+  }
+  CHECK(c.inbox.room() == 0);
+  Connection& last = c.connect();
+  c.say(console_message::Input{Inbox::kBytesMax, view("x")});
+  CHECK(c.heard(last).find("ERR_LOCKSTEP_CONSOLE_PROTOCOL") != std::string::npos);
+  CHECK(c.inbox.take({1 << 20, 0, 0, 0}).front().bytes.size() == Inbox::kBytesMax);
+}
+
 TEST(a_console_client_that_breaks_the_protocol_is_sent_away) {
   using namespace console_message;
   const std::string kProtocol = "ERR_LOCKSTEP_CONSOLE_PROTOCOL closed";
