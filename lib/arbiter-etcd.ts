@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { type Deferred, deferred } from './deferred.js';
+import { type EndMarks, type PairEnd, parseEnd } from './end-marks.js';
 import { LockstepError } from './errors.js';
 import { invalid } from './options.js';
 import { packageRoot } from './package-root.js';
@@ -8,7 +9,7 @@ import { packageRoot } from './package-root.js';
 export interface EtcdOptions {
   /** `HOST:PORT` of each server. All are asked at once, and the first answer counts. */
   endpoints: string[];
-  /** What keys begin with. Default `lockstep/`. They are small and stay: a fence that is forgotten is none. */
+  /** What keys begin with. Default `lockstep/`. They are small, and stay until the machine is over. */
   prefix?: string;
   /** After so long a try counts as unanswered, and another follows. Default 200 ms. */
   timeoutMs?: number;
@@ -30,7 +31,18 @@ export interface EtcdWorkerData {
 }
 
 /** @internal */
-export type EtcdWorkerNotice = { answers: true } | { answers: false; why: string };
+export type EtcdWorkerNotice =
+  | { answers: true }
+  | { answers: false; why: string }
+  | { request: number; found?: string }
+  | { request: number; failed: string };
+
+/** @internal To write down how a pair's machine ended, or, without `end`, to look that up. */
+export interface EtcdWorkerRequest {
+  request: number;
+  pairId: string;
+  end?: string;
+}
 
 /** What a worker's answer may take beyond etcd's. */
 const WORKER_MS = 50;
@@ -55,7 +67,7 @@ export function etcdUnreachable(endpoints: string[], afterMs: number, reason: st
 }
 
 /** The worker thread that asks etcd. It is there while a side of a pair uses it, and keeps no process alive. */
-export class EtcdClerk {
+export class EtcdClerk implements EndMarks {
   /** How the core finds it. */
   readonly name: string = `etcd-${randomUUID()}`;
   readonly #data: EtcdWorkerData;
@@ -63,6 +75,8 @@ export class EtcdClerk {
   #users = 0;
   #answers: Deferred<void> = deferred();
   #why = '';
+  readonly #asked = new Map<number, Deferred<string | undefined>>();
+  #requests = 0;
 
   constructor({ endpoints, prefix = 'lockstep/', timeoutMs = 200, tls, auth }: EtcdOptions) {
     if (endpoints.length === 0) throw invalid('an etcd arbiter needs at least one endpoint');
@@ -103,6 +117,31 @@ export class EtcdClerk {
     this.#answers = deferred();
   }
 
+  async record(pairId: string, end: PairEnd): Promise<void> {
+    await this.#ask({ pairId, end: JSON.stringify(end) });
+  }
+
+  async find(pairId: string): Promise<PairEnd | undefined> {
+    const found = await this.#ask({ pairId });
+    return found === undefined ? undefined : parseEnd(found);
+  }
+
+  async #ask(question: Omit<EtcdWorkerRequest, 'request'>): Promise<string | undefined> {
+    const { endpoints, answerMsMax } = this.#data;
+    const request = ++this.#requests;
+    const asked: Deferred<string | undefined> = deferred();
+    const late = () => asked.reject(etcdUnreachable(endpoints, answerMsMax, ''));
+    const timer = setTimeout(late, this.#worker ? answerMsMax : 0);
+    this.#asked.set(request, asked);
+    this.#worker?.postMessage({ ...question, request } satisfies EtcdWorkerRequest);
+    try {
+      return await asked.promise;
+    } finally {
+      clearTimeout(timer);
+      this.#asked.delete(request);
+    }
+  }
+
   #start(): void {
     const worker = new Worker(WORKER, {
       workerData: this.#data,
@@ -112,7 +151,12 @@ export class EtcdClerk {
     });
     this.#worker = worker;
     worker.on('message', (notice: EtcdWorkerNotice) => {
-      if (notice.answers) this.#answers.resolve();
+      if ('request' in notice) {
+        const { endpoints, answerMsMax } = this.#data;
+        const asked = this.#asked.get(notice.request);
+        if ('failed' in notice) asked?.reject(etcdUnreachable(endpoints, answerMsMax, notice.failed));
+        else asked?.resolve(notice.found);
+      } else if (notice.answers) this.#answers.resolve();
       else this.#why = notice.why;
     });
     worker.on('error', (error) => {

@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { native } from './addon.js';
 import { EtcdClerk, type EtcdOptions } from './arbiter-etcd.js';
+import { EndFiles, type EndMarks, EndsHere, isPairId, type PairEnd } from './end-marks.js';
 import { guarded, LockstepError } from './errors.js';
 
 /**
@@ -17,6 +18,7 @@ export class Arbiter {
   readonly native: string;
 
   readonly #clerk: EtcdClerk | undefined;
+  readonly #ends: EndMarks;
 
   /** Files in a directory that both sides reach. Made when missing, mode 0700. */
   static file(directory: string): Arbiter {
@@ -28,12 +30,12 @@ export class Arbiter {
         cause,
       });
     }
-    return new Arbiter(`file:${path}`);
+    return new Arbiter(`file:${path}`, new EndFiles(path));
   }
 
   /** Within this process. The same name finds the same arbiter. */
   static inProcess(name: string = randomUUID()): Arbiter {
-    return new Arbiter(`memory:${name}`);
+    return new Arbiter(`memory:${name}`, new EndsHere(name));
   }
 
   /**
@@ -41,7 +43,8 @@ export class Arbiter {
    * other times claim() and arm() find it unreachable.
    */
   static etcd(options: EtcdOptions): Arbiter {
-    return new Arbiter(`etcd:${options.endpoints.join(',')}`, new EtcdClerk(options));
+    const clerk = new EtcdClerk(options);
+    return new Arbiter(`etcd:${options.endpoints.join(',')}`, clerk, clerk);
   }
 
   /** `file:DIRECTORY`, `memory:NAME` or `etcd:HOST:PORT[,HOST:PORT...]`. */
@@ -55,10 +58,11 @@ export class Arbiter {
     });
   }
 
-  private constructor(address: string, clerk?: EtcdClerk) {
+  private constructor(address: string, ends: EndMarks, clerk?: EtcdClerk) {
     this.address = address;
     this.native = clerk ? `remote:${clerk.name}` : address;
     this.#clerk = clerk;
+    this.#ends = ends;
   }
 
   /** @internal Resolves when the arbiter answers; release() goes with each. */
@@ -79,6 +83,16 @@ export class Arbiter {
   /** Records that this shadow may claim the generation; false when the arbiter cannot be reached. */
   arm(pairId: string, generation: number, shadowId: string): boolean {
     return guarded(() => native().arbiterArm(this.native, pairId, generation, shadowId));
+  }
+
+  /** @internal Writes down that a machine is over, where that can be done: nothing hangs on it but later sides' patience. */
+  async recordEnd(pairId: string, { reason, status }: PairEnd): Promise<void> {
+    if (isPairId(pairId)) await this.#ends.record(pairId, { reason, status }).catch(() => {});
+  }
+
+  /** @internal How the pair's machine ended; undefined when it has not, as far as is known. Rejects when unreachable. */
+  async endOf(pairId: string): Promise<PairEnd | undefined> {
+    return isPairId(pairId) ? await this.#ends.find(pairId) : undefined;
   }
 
   toString(): string {

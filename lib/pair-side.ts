@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Arbiter } from './arbiter.js';
 import { parseAddress } from './console/address.js';
+import { isOverForAll } from './end-marks.js';
 import { LockstepError } from './errors.js';
 import type { Ended, PairEvents, PairNoticeName } from './events.js';
 import { Machine } from './machine.js';
@@ -87,7 +88,9 @@ function pairConfig(options: PairOptions & { net?: unknown }, pairId: string): P
   };
 }
 
-/** Makes a side once its arbiter answers, which is let go when the side's machine is over. @internal */
+/**
+ * Makes a side once its arbiter answers, which is let go when the side's machine is over, and has been told. @internal
+ */
 export async function makeSide<T extends PairSide>(
   options: PairOptions & { net?: unknown },
   pairId: string,
@@ -99,7 +102,13 @@ export async function makeSide<T extends PairSide>(
   const release = () => arbiter.release();
   try {
     const side = make(config);
-    side.ended.then(release, release);
+    side.leaves(
+      side.ended
+        .then((ended) =>
+          isOverForAll(ended) ? arbiter.recordEnd(side.status()?.pairId ?? '', ended) : undefined,
+        )
+        .then(release, release),
+    );
     return side;
   } catch (error) {
     release();
@@ -111,6 +120,8 @@ export async function makeSide<T extends PairSide>(
 export class PairSide extends EventEmitter<PairEvents> {
   /** The machine of this side. Its console is the pair's: use a {@link ConsoleClient}. */
   readonly machine: Machine;
+
+  #left: Promise<void> = Promise.resolve();
 
   /** @internal */
   protected constructor(config: NativeConfig) {
@@ -155,8 +166,14 @@ export class PairSide extends EventEmitter<PairEvents> {
    * Ends this side; the other sees a loss and goes on: a shadow takes over, a primary goes on alone. The machine
    * is over for both when its program ends. Idempotent.
    */
-  close(): Promise<void> {
-    return this.machine.close();
+  async close(): Promise<void> {
+    await this.machine.close();
+    await this.#left;
+  }
+
+  /** @internal What is still to be done when the machine is over. */
+  leaves(left: Promise<void>): void {
+    this.#left = left;
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -3,8 +3,11 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { type Life, Rejoin } from '../lib/cli/rejoin.js';
+import { SideProcess } from '../lib/control/side-process.js';
 import { LockstepError } from '../lib/errors.js';
+import { ConsoleClient } from '../lib/index.js';
 import { scratch } from './helpers/command.js';
+import { withEtcd } from './helpers/etcd-server.js';
 
 const FENCED: Life = {
   status: 125,
@@ -59,3 +62,41 @@ test('a log that may hold what no other does is kept under another name, and not
   t.is(readFileSync(log, 'utf8'), 'second');
   t.false(existsSync(`${log}.3`));
 });
+
+for (const kind of ['file', 'etcd'])
+  test.serial(`a shadow that wakes when its machine is over learns that and ends, by ${kind}`, async (t) => {
+    const directory = scratch(t);
+    const at = (name: string) => join(directory, name);
+    const through = async (arbiter: string) => {
+      const shared = ['--link', `unix:${at('link')}`, '--arbiter', arbiter];
+      const console = `unix:${at('p.sock')}`;
+      const primary = new SideProcess('primary', [
+        ...shared,
+        ...['--console', console, '--', 'busybox', 'awk', '{ last = $1 } END { exit last }'],
+      ]);
+      const shadow = new SideProcess('shadow', [...shared, '--console', `unix:${at('s.sock')}`]);
+      const ends: string[] = [];
+      shadow.on('line', ({ event, reason, detail }) => {
+        if (event === 'ended')
+          ends.push(/meanwhile/.test(detail ?? '') ? `${reason}: ${detail}` : `${reason}`);
+      });
+      try {
+        await Promise.all([primary.notice('armed'), shadow.notice('armed')]);
+        process.kill(shadow.pid, 'SIGSTOP');
+        await primary.notice('alone');
+        await using client = await ConsoleClient.connect({ addresses: [console] });
+        client.stdin.end('7\n');
+        t.is((await client.ended).status, 7);
+        t.is(await primary.end(), 'status 7');
+        process.kill(shadow.pid, 'SIGCONT');
+        t.is(await shadow.end(), 'status 7');
+        t.regex(shadow.first.get('rejoining')?.detail ?? '', /looking for the live side/);
+        t.deepEqual(ends, ['fenced', 'exited: the machine has ended meanwhile (exited, status 7)']);
+      } finally {
+        primary.kill();
+        shadow.kill();
+      }
+    };
+    if (kind === 'file') await through(`file:${at('arbiter')}`);
+    else await withEtcd([], ({ endpoint }) => through(`etcd:${endpoint}`));
+  });

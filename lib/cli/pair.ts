@@ -3,8 +3,8 @@ import { Arbiter } from '../arbiter.js';
 import { serveControl } from '../control/control-server.js';
 import { SideWatch } from '../control/side-report.js';
 import { LockstepError } from '../errors.js';
-import { monotonicUs, type PairEvents, type PairNotice, type PairNoticeName } from '../events.js';
-import type { PairOptions, PairSide } from '../pair-side.js';
+import { type Ended, monotonicUs, type PairEvents, type PairNotice, type PairNoticeName } from '../events.js';
+import { type PairOptions, PairSide } from '../pair-side.js';
 import { etcdKeys } from './etcd.js';
 import type { PairFlags } from './options.js';
 import type { Life, NextLife, Rejoin } from './rejoin.js';
@@ -71,6 +71,11 @@ function printJson(side: PairSide): NodeJS.Timeout {
     const { events, logFileBytes, lsn } = side.stats();
     printEvent('status', { events, lsn, logFileBytes, ...side.status() });
   }, STATUS_MS);
+}
+
+function sayLast(flags: PairFlags, ended: Ended): void {
+  if (flags.json) printEvent('ended', ended);
+  else sayEnd(flags, ended);
 }
 
 function printText(side: PairSide, flags: PairFlags): void {
@@ -150,7 +155,14 @@ async function liveAgain(rejoin: Rejoin, next: NextLife, flags: PairFlags): Prom
   if (flags.json) printEvent('rejoining', { detail, delayMs, link, timeUs: monotonicUs() });
   else say(flags, `starting over as a shadow: ${detail}`);
   try {
-    return await runLife(await rejoin.shadow(next), flags, 'shadow', { delayMs });
+    const side = await rejoin.shadow(next);
+    if (side instanceof PairSide) return await runLife(side, flags, 'shadow', { delayMs });
+    const ended: Ended = {
+      ...side,
+      detail: `the machine has ended meanwhile (${side.reason}, status ${side.status})`,
+    };
+    sayLast(flags, ended);
+    return { status: statusOfEnd(ended), ended, asked: false, connected: false, logged: false };
   } catch (error) {
     return { status: 0, error, asked: false, connected: false, logged: false };
   }
@@ -209,8 +221,7 @@ async function runToEnd(
     await sleep(delayMs, undefined, { signal: stopped.signal });
     await start();
     life.ended = await side.ended;
-    if (flags.json) printEvent('ended', life.ended);
-    else sayEnd(flags, life.ended);
+    sayLast(flags, life.ended);
     if (!life.asked) life.status = statusOfEnd(life.ended);
   } catch (error) {
     if (!life.asked && !(error instanceof LockstepError)) throw error;
@@ -220,6 +231,7 @@ async function runToEnd(
     process.off('SIGTERM', terminated);
     clearInterval(ticker);
     const stats = side.machine.state === 'closed' ? undefined : side.stats();
+    if (stats) life.pairId = side.status()?.pairId;
     life.logged = (stats?.logFileBytes ?? 0) > 0;
     const line = flags.json || !stats ? '' : closingLine(stats);
     await side.close();

@@ -1,5 +1,6 @@
 // A process that is out of its pair, while the machine goes on elsewhere, starts over as a shadow of whoever is live.
 import { existsSync, renameSync } from 'node:fs';
+import type { PairEnd } from '../end-marks.js';
 import { DivergenceError, type ErrorCode, LockstepError } from '../errors.js';
 import type { Ended } from '../events.js';
 import { Shadow, type ShadowOptions } from '../shadow.js';
@@ -15,6 +16,8 @@ export interface Life {
   asked: boolean;
   /** It had met the other side. */
   connected: boolean;
+  /** Whose side it was, once that is known. */
+  pairId?: string;
   /** When it became one that could go on in the other's place, or was live, by performance.now(). */
   armedAt?: number;
   /** It wrote to its log. */
@@ -53,6 +56,7 @@ export class Rejoin {
   readonly #links: string[];
   #tries = 0;
   #lives = 0;
+  #pairId: string | undefined;
   /** Whether the file at --log is of a life that never could have gone on: it holds nothing of its own. */
   #ownsLog = false;
 
@@ -60,12 +64,14 @@ export class Rejoin {
   constructor(flags: Flags, links: string[]) {
     this.#flags = flags;
     this.#links = links;
+    this.#pairId = flags.pair;
   }
 
   /** What comes after this life; undefined: nothing, its end is the process's. */
   after(life: Life): NextLife | undefined {
     if (life.asked || !this.#isOut(life)) return undefined;
     this.#lives++;
+    this.#pairId = life.pairId ?? this.#pairId;
     if (life.armedAt !== undefined && performance.now() - life.armedAt >= STEADY_MS) this.#tries = 0;
     const delayMs = Math.min(BACKOFF_MIN_MS * 2 ** this.#tries, BACKOFF_MAX_MS);
     const link = this.#links[this.#tries % this.#links.length] as string;
@@ -75,15 +81,25 @@ export class Rejoin {
     return { delayMs, link, detail: kept ? `${detail}; the log so far is ${kept}` : detail };
   }
 
-  async shadow({ link }: NextLife): Promise<Shadow> {
+  /** The side of the next life; or how the machine ended meanwhile, and nobody is live any more. */
+  async shadow({ link }: NextLife): Promise<Shadow | PairEnd> {
     const { log, fsync, net, sandbox } = this.#flags;
-    const options: ShadowOptions = {
-      ...pairOptions({ ...this.#flags, link }),
-      pairId: this.#flags.pair,
-      connectMs: CONNECT_MS,
-      ...{ log, fsync, net, sandbox, force: this.#ownsLog },
-    };
-    return await Shadow.create(options);
+    const pair = pairOptions({ ...this.#flags, link });
+    const { arbiter } = pair;
+    await arbiter.acquire(CONNECT_MS);
+    try {
+      const end = this.#pairId === undefined ? undefined : await arbiter.endOf(this.#pairId);
+      if (end) return end;
+      const options: ShadowOptions = {
+        ...pair,
+        pairId: this.#flags.pair,
+        connectMs: CONNECT_MS,
+        ...{ log, fsync, net, sandbox, force: this.#ownsLog },
+      };
+      return await Shadow.create(options);
+    } finally {
+      arbiter.release();
+    }
   }
 
   #isOut({ ended, error, connected }: Life): boolean {

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConsoleClient } from '../console-client.js';
 import { type SideLine, SideProcess } from '../control/side-process.js';
-import type { Ended, EndReason } from '../events.js';
+import { isOverForAll } from '../end-marks.js';
+import type { Ended } from '../events.js';
 import { OutputFile } from './output-file.js';
 import type { SideStatus } from './records.js';
 
@@ -13,8 +14,6 @@ const WITH_US = ['setpriv', '--pdeathsig', 'KILL'];
 const STOP_MS = 5000;
 const CONSOLE_AGAIN_MS = 1000;
 const CONSOLE_MS = 5000;
-/** With these the machine is over, and not only this side of it. */
-const FOR_ALL: readonly EndReason[] = ['exited', 'signal', 'panic', 'halted', 'shutdown'];
 
 export interface HostedSideOptions {
   role: 'primary' | 'shadow';
@@ -114,7 +113,7 @@ export class HostedSide {
     if (line.event === 'console-lost' && !/replaced/.test(line.detail ?? '')) this.#consoleTaken = false;
     if (line.event === 'ended') {
       const { reason, status, detail } = line as unknown as Ended;
-      if (FOR_ALL.includes(reason)) this.ended = { reason, status, detail };
+      if (isOverForAll({ reason })) this.ended = { reason, status, detail };
     }
     // Whose program's output nobody reads stands still in the end.
     if (this.live) this.#drain ??= this.#readConsole();

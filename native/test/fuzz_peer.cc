@@ -42,16 +42,19 @@ class Truth {
         event.lsn = ++lsn_;
         event.accesses = data.size() % 4;
         event.inputs.push_back({InputKind::kData, 0, Bytes(data.begin(), data.end())});
-        encoder_.append(event);
-        const Bytes frame = encoder_.take();
+        encoder_->append(event);
+        const Bytes frame = encoder_->take();
         return encode_link(link_message::Frame{frame});
       }
       case 19: {
         LogStart start;
         start.digest.lsn = ++lsn_;
         start.digest.memory = start.digest.whole = 1;
-        start.chain = encoder_.chain();
+        start.chain = encoder_->chain();
         start.state.assign(data.begin(), data.end());
+        FrameDecoder decoder;
+        decoder.start_from(start);
+        encoder_ = std::make_unique<FrameEncoder>(decoder);
         const Bytes encoded = encode_log_start(start);
         return encode_link(link_message::Start{0, 0, encoded});
       }
@@ -67,7 +70,7 @@ class Truth {
   }
 
  private:
-  FrameEncoder encoder_;
+  std::unique_ptr<FrameEncoder> encoder_ = std::make_unique<FrameEncoder>();
   uint64_t lsn_ = 0;
 };
 
