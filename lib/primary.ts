@@ -1,7 +1,14 @@
 import { randomBytes } from 'node:crypto';
+import { isPairId } from './end-marks.js';
 import type { Image } from './image.js';
 import type { NativeConfig } from './native.js';
-import { logConfig, type MachineOptions, machineConfig, type OptionalLogOptions } from './options.js';
+import {
+  invalid,
+  logConfig,
+  type MachineOptions,
+  machineConfig,
+  type OptionalLogOptions,
+} from './options.js';
 import { makeSide, type PairOptions, PairSide } from './pair-side.js';
 
 export type PrimaryOptions = PairOptions &
@@ -9,6 +16,8 @@ export type PrimaryOptions = PairOptions &
   OptionalLogOptions & {
     /** Starts unprotected, without waiting for a shadow, which may join at any time. */
     alone?: boolean;
+    /** What this pair is called at the arbiter: never used before. Default: 32 random hexadecimal digits. */
+    pairId?: string;
   };
 
 /**
@@ -16,12 +25,13 @@ export type PrimaryOptions = PairOptions &
  * `alone`; after a failure another shadow may join while it runs.
  */
 export class Primary extends PairSide {
-  /** 32 random hexadecimal digits that name this pair at the arbiter. */
+  /** What this pair is called at the arbiter. */
   readonly pairId: string;
 
   /** Makes the machine and listens for its shadow. */
   static async create(image: Image, options: PrimaryOptions): Promise<Primary> {
-    const pairId = randomBytes(16).toString('hex');
+    const { pairId = randomBytes(16).toString('hex') } = options;
+    if (!isPairId(pairId)) throw invalid(`'${pairId}' is no pair's id: write letters, digits, - and _`);
     const config = { ...machineConfig(image, options), ...logConfig(options) };
     return await makeSide(
       options,

@@ -112,6 +112,7 @@ test.serial('redis goes on while hosts, sides, cables, keepers and etcd fail', a
     hosts.every(({ sides }) => sides === 0),
   );
   t.like(machines[0]?.end, { reason: 'exited', status: 0 });
+  t.deepEqual(await cluster.claims(), []);
 });
 
 test.serial('what a person does wrong, or asks for', async (t) => {
@@ -181,9 +182,13 @@ test.serial('what a person does wrong, or asks for', async (t) => {
     t.is(asked.lines[0], status, `${kind}: ${asked.text}`);
   }
 
+  // Its claims go with it: no side of it could go on, were one forgotten somewhere.
+  t.deepEqual((await cluster.claims()).map((name) => name.split('/')[3]).sort(), ['armed2', 'g1']);
   const ending = cluster.lockstep(['unprotect', ...etcd, 'm']);
   t.is(await ending.end(), 0, ending.text);
+  t.deepEqual(await cluster.claims(), []);
   await cluster.until('all is over', ({ hosts }) => hosts.every(({ sides }) => sides === 0));
+  t.deepEqual(await cluster.claims(), []);
 
   // Both hosts die: the machine is lost, and its keeper says so when it knows.
   const last = cluster.protect([...small, ...echo]);
@@ -192,4 +197,5 @@ test.serial('what a person does wrong, or asks for', async (t) => {
   await Promise.all([cluster.startHost('A'), cluster.startHost('B')]);
   t.is(await last.end(), 125);
   t.regex(last.text, /m is over: lost: both sides are gone/);
+  t.deepEqual(await cluster.claims(), []);
 });

@@ -151,7 +151,9 @@ function buildProgram(finish: (status: number) => void): Command {
 
   const primary = command('primary', 'run a program as the primary of a pair').argument('[program...]');
   addLogOptions(addGuestOptions(primary), { required: false });
-  primary.option('--alone', 'start without waiting for a shadow, which may join at any time');
+  primary
+    .option('--alone', 'start without waiting for a shadow, which may join at any time')
+    .option('--pair <id>', 'what the arbiter is to call this pair, and no other ever (default: random)');
   runs(addPairOptions(primary), () => import('./primary.js'));
   const shadow = command(
     'shadow',

@@ -1,8 +1,8 @@
 /** A host: announces what it has, runs the sides that keepers want on it, and says how they are. */
 import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { availableParallelism, freemem, homedir, hostname, networkInterfaces } from 'node:os';
+import { mkdirSync } from 'node:fs';
+import { availableParallelism, freemem, hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EtcdOptions } from '../arbiter-etcd.js';
@@ -14,9 +14,11 @@ import { invalid } from '../options.js';
 import { packageVersion } from '../package-root.js';
 import { probe } from '../probe.js';
 import { checkSecure, type SecurityOptions } from '../tls.js';
+import { directoryId, onlyAddress, usualDirectory } from './host-place.js';
 import { HostedSide } from './hosted-side.js';
 import { ImageServer } from './images.js';
 import { DirectoryLock } from './lock.js';
+import { tidy } from './output-file.js';
 import { OVERHEAD_MIB } from './plan.js';
 import {
   type ClusterView,
@@ -66,23 +68,9 @@ export interface HostEvents {
 const CONNECT_MS = 5000;
 const LOOK_MS = 1000;
 const PORTS = { first: 7100, last: 7199 };
+const TIDY_MS = 3_600_000;
 /** A side that hands over is over a second later at most; one that nobody wants is killed in five. */
 const LEAVE_LOOK_MS = 200;
-
-function onlyAddress(): string {
-  const found = Object.values(networkInterfaces())
-    .flat()
-    .filter((one) => one && !one.internal && one.family === 'IPv4')
-    .map((one) => one?.address as string);
-  if (found.length === 1) return found[0] as string;
-  const has = found.length === 0 ? 'no address' : `several addresses (${found.join(', ')})`;
-  throw invalid(`this host has ${has}`, 'Say by --address where the other hosts reach it.');
-}
-
-function usualDirectory(name: string): string {
-  const state = process.env.XDG_STATE_HOME || join(homedir(), '.local/state');
-  return join(process.getuid?.() === 0 ? '/var/lib/lockstep' : join(state, 'lockstep'), name);
-}
 
 export class Host extends EventEmitter<HostEvents> {
   readonly name: string;
@@ -103,6 +91,7 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #ended: Deferred<void> = deferred();
   #lease: string | undefined;
   #keptAt = 0;
+  #tidiedAt = Number.NEGATIVE_INFINITY;
   #unreachable = false;
   #leaving: Promise<void> | undefined;
   #gone = false;
@@ -278,6 +267,7 @@ export class Host extends EventEmitter<HostEvents> {
     const there = view.hosts.get(this.name);
     if (there && there.incarnation !== this.#record.incarnation) throw this.#taken(there);
     this.#heed(view);
+    this.#tidy();
     await this.#publish(view);
   }
 
@@ -296,6 +286,7 @@ export class Host extends EventEmitter<HostEvents> {
         if (!wanted || (wanted.stop && !side.status().armed)) side.stop();
       } else if (!mine.has(key)) {
         this.#sides.delete(key);
+        this.#tidiedAt = Number.NEGATIVE_INFINITY;
         const others = [...this.#sides.values()].some((one) => one.sha256 === sha256);
         if (sha256 !== undefined && !others) this.#images.forget(sha256);
       }
@@ -309,6 +300,12 @@ export class Host extends EventEmitter<HostEvents> {
         this.#refuse(key, wanted, (error as Error).message);
       }
     }
+  }
+
+  #tidy(): void {
+    if (performance.now() - this.#tidiedAt < TIDY_MS) return;
+    this.#tidiedAt = performance.now();
+    tidy(this.directory, new Set([...this.#sides.values()].map(({ side }) => side.options.name)));
   }
 
   #start(view: ClusterView, key: string, machine: string, id: string, wanted: WantedSide): void {
@@ -411,11 +408,4 @@ export class Host extends EventEmitter<HostEvents> {
     await this.#lock.release();
     this.#ended.resolve();
   }
-}
-
-/** Random, and the directory's for as long as there is one. */
-function directoryId(directory: string): string {
-  const path = join(directory, 'id');
-  if (!existsSync(path)) writeFileSync(path, `${randomUUID()}\n`, { mode: 0o600 });
-  return readFileSync(path, 'utf8').trim();
 }

@@ -10,6 +10,7 @@ import { sendImage } from './images.js';
 import { type Plan, plan, type Step } from './plan.js';
 import {
   type ClusterView,
+  claimsOf,
   type MachineEnd,
   type MachineView,
   machineKeys,
@@ -111,7 +112,7 @@ export class Keeper {
     const keeping =
       machine.keeper === this.#self || (machine.keeper === undefined && (await this.#takeOffice()));
     if (machine.end) {
-      if (keeping) await this.#clear();
+      if (keeping) await this.#clear(machine);
       return machine.end;
     }
     const planned = plan(machine, view.hosts, this.#avoided());
@@ -148,14 +149,21 @@ export class Keeper {
     });
   }
 
-  async #clear(): Promise<void> {
+  async #clear(machine: MachineView): Promise<void> {
     const { spec, keeper, begun, wanted } = this.#keys;
-    await this.#commit({ remove: [spec, keeper, begun], removeAll: wanted('') });
+    await this.#commit({
+      remove: [spec, keeper, begun],
+      removeAll: [wanted(''), ...claimsOf(machine)],
+    });
   }
 
   async #act(view: ClusterView, machine: MachineView, planned: Plan, signal: AbortSignal): Promise<void> {
     if (planned.protected) this.#failures = 0;
-    const change: Required<Pick<Change, 'put' | 'remove'>> = { put: [], remove: [] };
+    const change: Required<Pick<Change, 'put' | 'remove' | 'removeAll'>> = {
+      put: [],
+      remove: [],
+      removeAll: [],
+    };
     for (const step of planned.steps) {
       if (step.kind === 'forget') this.#forget(machine, step.id, change);
       else if (step.kind === 'stop') this.#stop(machine, step.id, change);
@@ -163,6 +171,9 @@ export class Keeper {
       else if (step.kind === 'wait') this.#giveUpJoins(machine, planned, change);
     }
     const { begun } = planned;
+    const forgotten = (id: string) => change.remove.includes(this.#keys.wanted(id));
+    // A machine that never began begins anew, as another pair.
+    if (!begun && [...machine.sides.keys()].every(forgotten)) change.removeAll.push(...claimsOf(machine));
     if (begun && !machine.begun) change.put.push([this.#keys.begun, 'true']);
     if (!begun && this.#failures >= STARTS_MAX)
       change.put.push([this.#keys.end, this.#end('failed-to-start', this.#why)]);
@@ -192,7 +203,8 @@ export class Keeper {
     }
     const id = randomBytes(4).toString('hex');
     this.#since.set(id, performance.now());
-    await this.#commit({ put: [[this.#keys.wanted(id), JSON.stringify(side)]] });
+    const pair = side.role === 'primary' ? randomBytes(16).toString('hex') : side.pair;
+    await this.#commit({ put: [[this.#keys.wanted(id), JSON.stringify({ ...side, pair })]] });
   }
 
   #forget(machine: MachineView, id: string, change: { remove: string[] }): void {

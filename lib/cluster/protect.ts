@@ -14,6 +14,7 @@ import { chooseHost } from './plan.js';
 import {
   type ClusterView,
   checkName,
+  claimsOf,
   type HostRecord,
   type MachineEnd,
   type MachineSpec,
@@ -116,12 +117,13 @@ export async function unprotect(options: { etcd: EtcdOptions; name: string }): P
   const keys = machineKeys(checkName(options.name, 'machine'));
   const store = await Store.open(options.etcd);
   try {
-    if (!(await store.view()).machines.get(options.name)?.spec) return false;
+    const machine = (await store.view()).machines.get(options.name);
+    if (!machine?.spec) return false;
     const end: MachineEnd = { reason: 'removed', status: 0, detail: '', at: new Date().toISOString() };
     await store.commit({
       put: [[keys.end, JSON.stringify(end)]],
       remove: [keys.spec, keys.begun],
-      removeAll: keys.wanted(''),
+      removeAll: [keys.wanted(''), ...claimsOf(machine)],
     });
     return true;
   } finally {
@@ -171,7 +173,7 @@ async function ensureSpec(store: Store, options: ProtectOptions): Promise<void> 
         when,
         put: [[keys.spec, JSON.stringify(made)]],
         remove: [keys.end, keys.begun],
-        removeAll: keys.wanted(''),
+        removeAll: [keys.wanted(''), ...claimsOf(machine)],
       })
     )
       return;

@@ -53,7 +53,7 @@ export interface WantedSide {
   /** Of a shadow: whose it is to be, and in which generation of it. A side of an older one is out of date. */
   join?: string;
   generation: number;
-  /** The pair that it is to join, where that is known. */
+  /** The pair that it is to be, or to join where that is known. */
   pair?: string;
   /** End it if it was never armed, and say how it ended. When this record is gone, end it in any case. */
   stop?: boolean;
@@ -110,6 +110,12 @@ export function checkName(name: string, what: string): string {
     `'${name}' cannot be the name of a ${what}`,
     'Write 1 to 63 letters, digits and - _ . between them.',
   );
+}
+
+/** All that its pairs have claimed at the arbiter, who has the same etcd. With these no side of it can go on any more. */
+export function claimsOf({ sides }: MachineView): string[] {
+  const pairs = [...sides.values()].flatMap(({ wanted }) => wanted?.pair ?? []);
+  return [...new Set(pairs)].map((pair) => `pairs/${pair}/`);
 }
 
 export const hostKey = (name: string): string => `hosts/${name}`;

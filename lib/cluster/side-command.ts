@@ -48,10 +48,10 @@ export class SideCommand {
 
   args(spec: MachineSpec, wanted: WantedSide, listensAt: string, image: string | undefined): string[] {
     const net = spec.net && this.#net !== undefined ? ['--net', this.#net] : [];
+    const { join: link = '', pair } = wanted;
+    const whose = pair === undefined ? [] : ['--pair', pair];
     if (wanted.role === 'shadow') {
-      const { join: link = '', pair } = wanted;
       // What comes after its end is the keeper's to say, and who answers at that address may be another machine by now.
-      const whose = pair === undefined ? [] : ['--pair', pair];
       return ['--once', '--link', link, ...whose, '--relink', listensAt, ...this.#shared, ...net];
     }
     const { ip, gateway, mac } = spec.net ?? {};
@@ -59,6 +59,6 @@ export class SideCommand {
       value === undefined ? [] : [`--${name}`, value],
     );
     const machine = ['--image', image ?? '', '--memory', String(spec.memoryMiB), '--cpu', spec.cpuModel];
-    return ['--link', listensAt, ...this.#shared, ...net, ...card, ...machine];
+    return ['--link', listensAt, ...whose, ...this.#shared, ...net, ...card, ...machine];
   }
 }

@@ -15,7 +15,7 @@ export interface Change {
   put?: [key: string, value: string, lease?: string][];
   remove?: string[];
   /** All keys that begin so. */
-  removeAll?: string;
+  removeAll?: string[];
 }
 
 /** Rings when something has changed, or may have. */
@@ -95,7 +95,7 @@ export class Store {
   }
 
   /** False when a condition does not hold. Whoever gets no answer looks at what is there. */
-  async commit({ when = [], put = [], remove = [], removeAll }: Change): Promise<boolean> {
+  async commit({ when = [], put = [], remove = [], removeAll = [] }: Change): Promise<boolean> {
     const name = (key: string) => `${this.#prefix}${key}`;
     return await this.#ask(async (client) => {
       const operations = [
@@ -104,7 +104,7 @@ export class Store {
           return lease === undefined ? one : one.lease(lease);
         }),
         ...remove.map((key) => client.delete().key(name(key))),
-        ...(removeAll === undefined ? [] : [client.delete().prefix(name(removeAll))]),
+        ...removeAll.map((start) => client.delete().prefix(name(start))),
       ];
       // etcd wants a condition: this one holds.
       let comparison = client.if(name('never'), 'Create', '==', 0);

@@ -145,6 +145,19 @@ export class Cluster {
     ]);
   }
 
+  /** The keys in etcd by which sides claim to go on, but for marks of ends, which go by themselves. */
+  async claims(): Promise<string[]> {
+    const [key, end] = ['lockstep/pairs/', 'lockstep/pairs0'].map((text) =>
+      Buffer.from(text).toString('base64'),
+    );
+    const range = JSON.stringify({ key, range_end: end, keys_only: true });
+    const asked = this.run(['curl', '-sS', '-m', '5', '-d', range, `http://${this.servers}/v3/kv/range`]);
+    if ((await asked.end()) !== 0) throw new Error(asked.text);
+    const { kvs = [] } = JSON.parse(asked.lines.join('')) as { kvs?: { key: string }[] };
+    const names = kvs.map((one) => Buffer.from(one.key, 'base64').toString());
+    return names.filter((name) => !name.endsWith('/end'));
+  }
+
   /** What `lockstep hosts` said last. */
   async listing(): Promise<Listing> {
     this.#watch ??= this.lockstep(['hosts', '--etcd', this.servers, '--json', '--watch', '0.1']);
