@@ -204,6 +204,7 @@
       'native/test/log_test.cc',
       'native/test/machine_join_test.cc',
       'native/test/machine_state_test.cc',
+      'native/test/memory_fork_test.cc',
       'native/test/machine_test.cc',
       'native/test/main.cc',
       'native/test/net_machine_test.cc',

@@ -87,6 +87,7 @@ PairImpl::PairImpl(PairOptions options, Bytes header, Inbox& inbox, PairListener
   console_.emplace(options_.console_address, options_.security, options_.pair_id, ledger_, inbox_,
                    options_.console_input);
   options_.console_address = console_->address();
+  lsn_sent_ = lsn_acked_ = lsn_executed_ = options_.start_lsn;
   fence_.phase = FencePhase::kSolo;
   fence_.generation = 1;
   ledger_.set_limit(OutputLedger::kAll);

@@ -31,7 +31,8 @@ struct PairOptions {
   // Where a side that went live waits for its next shadow. Empty: at link_address if that is a Unix path,
   // else nowhere.
   std::string relink_address;
-  bool alone = false;           // primary: starts without waiting for a shadow, which may join at any time
+  uint64_t start_lsn = 0;  // primary: the machine goes on from here, as its shadow will, and not from boot
+  bool alone = false;      // primary: starts without waiting for a shadow, which may join at any time
   std::string console_address;  // this side's console server; same forms
   Security security;            // of both
   std::shared_ptr<Arbiter> arbiter;

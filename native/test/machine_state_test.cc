@@ -10,7 +10,8 @@ namespace {
 
 MachineState sample() {
   MachineState state;
-  state.at = {7, 0, 99, 12345, 1'000'000, 17, true};
+  state.at = {7, 4, 99, 12345, 1'000'000, 17, true};
+  state.waits_at = Access{Space::kPort, 0xe0, 4, true, 1};
   state.at_position = true;
   state.last_memory_us = 5;
   state.vcpu = {1, 2, 3};
