@@ -83,6 +83,8 @@ export interface PairEvents {
   'state-sent': [PairNotice];
   /** The console has no client, and its oldest output is no longer kept. The log has it. */
   unread: [PairNotice];
+  /** The link was reset, and goes on over another connection: nothing is lost, and nobody took over. */
+  resumed: [PairNotice];
   warning: [Warning];
 }
 

@@ -103,6 +103,7 @@ export interface NativeConfig {
     heartbeatMs: number;
     silenceMs: number;
     cutMs: number;
+    graceMs: number;
     connectMs: number;
     lagBytesMax: number;
     dropMs: number;

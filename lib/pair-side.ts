@@ -31,6 +31,12 @@ export interface PairOptions extends SecurityOptions {
    * merely stands still is not. Default 200 ms.
    */
   cutMs?: number;
+  /**
+   * With a link over TCP: how long both sides, which live, may take to connect again after the link was reset
+   * before one goes on without the other. A process that died is not waited for. 0: do not connect again.
+   * Default 40 ms.
+   */
+  graceMs?: number;
   /** How long to try to reach the other side. Default 10,000 ms. */
   connectMs?: number;
   /** Log bytes the shadow may lag before the primary is slowed, as it is for half a second's lag. Default 16 MiB. */
@@ -59,6 +65,7 @@ function pairConfig(options: PairOptions & { net?: unknown }, pairId: string): P
     heartbeatMs = 50,
     silenceMs = 1000,
     cutMs = 200,
+    graceMs = 40,
     connectMs = 10_000,
   } = options;
   parseAddress(link);
@@ -69,6 +76,8 @@ function pairConfig(options: PairOptions & { net?: unknown }, pairId: string): P
   }
   if (cutMs < heartbeatMs)
     throw invalid(`cutMs (${cutMs}) must be at least a heartbeat of ${heartbeatMs} ms`);
+  if (graceMs < 0 || graceMs > silenceMs)
+    throw invalid(`graceMs (${graceMs}) must be between 0 and silenceMs (${silenceMs})`);
   return {
     pairId,
     linkAddress: link,
@@ -78,6 +87,7 @@ function pairConfig(options: PairOptions & { net?: unknown }, pairId: string): P
     heartbeatMs,
     silenceMs,
     cutMs,
+    graceMs,
     connectMs,
     lagBytesMax: options.lagBytesMax ?? 16 << 20,
     dropMs: options.dropMs ?? 10_000,

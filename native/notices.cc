@@ -93,6 +93,7 @@ const char* name_of(PairNotice notice) {
     case PairNotice::kDropped: return "dropped";
     case PairNotice::kStateSent: return "state-sent";
     case PairNotice::kUnread: return "unread";
+    case PairNotice::kResumed: return "resumed";
   }
   return "unknown";
 }

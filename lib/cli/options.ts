@@ -66,6 +66,7 @@ export interface PairFlags extends SecurityFlags, EtcdKeyFlags {
   arbiter: string;
   silence?: number;
   cut?: number;
+  grace?: number;
   heartbeat?: number;
   lag?: number;
   unread?: 'forget' | 'stop';
@@ -277,6 +278,11 @@ export function addPairOptions(command: Command): Command {
     .option(
       '--cut <ms>',
       'take a side for cut off whose host acknowledges nothing at a tcp: link this long (default: 200)',
+      whole,
+    )
+    .option(
+      '--grace <ms>',
+      'wait for a tcp: link that was reset to come back before going on without it; 0: never (default: 40)',
       whole,
     )
     .option('--heartbeat <ms>', 'how often a side says that it lives (default: 50)', whole)

@@ -35,10 +35,11 @@ const NOTICES: Record<PairNoticeName, string> = {
   dropped: 'the shadow lags too far: going on without it',
   'state-sent': 'the machine was sent to its new shadow',
   unread: 'nobody reads the console',
+  resumed: 'the link came back',
 };
 
 export function pairOptions(flags: PairFlags): PairOptions {
-  const { link, relink, console, silence, cut, heartbeat, lag, drop, unread } = flags;
+  const { link, relink, console, silence, cut, grace, heartbeat, lag, drop, unread } = flags;
   const arbiter = Arbiter.parse(flags.arbiter, etcdKeys(flags));
   const options = { link, relink, console, unread, arbiter };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
@@ -48,6 +49,7 @@ export function pairOptions(flags: PairFlags): PairOptions {
     ...security,
     silenceMs: silence,
     cutMs: cut,
+    graceMs: grace,
     heartbeatMs: heartbeat,
     lagBytesMax,
     dropMs: drop,

@@ -24,9 +24,15 @@ size_t Connection::write_now(std::span<const uint8_t> bytes) {
       break;
     } else {
       broken_ = true;
+      failed();
     }
   }
   return broken_ ? bytes.size() : written;
+}
+
+// EPIPE: the other end had hung up before.
+void Connection::failed() {
+  if (errno != EPIPE) was_reset_ = true;
 }
 
 void Connection::keep(std::span<const uint8_t> bytes) {
@@ -91,6 +97,7 @@ Connection::Fill Connection::fill() {
     }
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return Fill::kNothing;
+    if (n < 0) failed();
     return Fill::kClosed;
   }
 }

@@ -3,6 +3,7 @@
 // The write side belongs to whoever holds the owner's mutex, the read side to one thread.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <span>
 
@@ -16,6 +17,9 @@ class Connection {
   explicit Connection(std::unique_ptr<Stream> stream);
   int fd() const { return stream_->fd(); }
   std::string problem() const { return stream_->problem(); }
+  std::string identity() const { return stream_->identity(); }
+  // It ended as no process ends that hangs up or is killed with nothing unread: by a reset, by whomever.
+  bool was_reset() const { return was_reset_; }
 
   // Writes what the socket takes now and keeps the rest in order. After an error everything is swallowed:
   // the reader sees the end of the stream and decides what it means.
@@ -33,8 +37,10 @@ class Connection {
  private:
   void keep(std::span<const uint8_t> bytes);
   size_t write_now(std::span<const uint8_t> bytes);
+  void failed();
   std::unique_ptr<Stream> stream_;
   bool broken_ = false;
+  std::atomic<bool> was_reset_{false};  // whoever comes upon it first, a reader or a writer, is told why
   Bytes out_;
   size_t out_start_ = 0;
   Bytes in_;

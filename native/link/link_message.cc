@@ -17,7 +17,8 @@ constexpr size_t kSmallBytesMax = 4096;  // every message but header data and fr
 // The type on the wire is the alternative's place in LinkMessage, from 1: appending keeps old ones.
 constexpr uint8_t kHeaderDataType = 3;
 constexpr uint8_t kFrameType = 7;
-constexpr uint8_t kPagesType = 14, kKeptType = 15, kStartType = 16, kHandOverType = 17;
+constexpr uint8_t kPagesType = 14, kKeptType = 15, kStartType = 16, kHandOverType = 17, kResumeType = 18,
+                  kResumedType = 19;
 constexpr uint8_t kTypes = std::variant_size_v<LinkMessage>;
 static_assert(std::is_same_v<std::variant_alternative_t<kFrameType - 1, LinkMessage>, Frame>);
 static_assert(std::is_same_v<std::variant_alternative_t<kHeaderDataType - 1, LinkMessage>, HeaderData>);
@@ -55,10 +56,12 @@ struct Writer {
     w.u64(m.executed);
     w.u64(m.executed_bytes);
     w.u64(m.mark);
+    w.u64(m.taken);
   }
   void operator()(const Heartbeat& m) {
     w.u64(m.time_us);
     w.u8(m.is_reply ? 1 : 0);
+    w.u64(m.taken);
   }
   void operator()(const Diverged& m) { w.text16(m.what); }
   void operator()(const Ended& m) {
@@ -77,6 +80,15 @@ struct Writer {
     w.bytes(m.log_start);
   }
   void operator()(const HandOver&) {}
+  void operator()(const Resume& m) {
+    w.u32(kMagic);
+    w.u32(kLinkVersion);
+    w.text8(m.pair_id);
+    w.text8(m.shadow_id);
+    w.u64(m.generation);
+    w.u64(m.taken);
+  }
+  void operator()(const Resumed& m) { w.u64(m.taken); }
 };
 
 [[noreturn]] void damaged(const std::string& what) {
@@ -130,12 +142,14 @@ LinkMessage read(uint8_t type, WireReader& r) {
       m.executed = r.u64();
       m.executed_bytes = r.u64();
       m.mark = r.u64();
+      m.taken = r.u64();
       return m;
     }
     case 11: {
       Heartbeat m;
       m.time_us = r.u64();
       m.is_reply = r.u8() != 0;
+      m.taken = r.u64();
       return m;
     }
     case 12: return Diverged{r.text16()};
@@ -156,6 +170,16 @@ LinkMessage read(uint8_t type, WireReader& r) {
       return m;
     }
     case kHandOverType: return HandOver{};
+    case kResumeType: {
+      check_version(r);
+      Resume m;
+      m.pair_id = r.text8();
+      m.shadow_id = r.text8();
+      m.generation = r.u64();
+      m.taken = r.u64();
+      return m;
+    }
+    case kResumedType: return Resumed{r.u64()};
     default: {
       Ended m;
       m.reason = r.u8();

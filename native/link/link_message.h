@@ -14,7 +14,7 @@
 
 namespace lockstep {
 
-constexpr uint32_t kLinkVersion = 3;
+constexpr uint32_t kLinkVersion = 4;
 constexpr size_t kFrameBytesMax = 64u << 20;
 constexpr size_t kHeaderDataBytesMax = 1u << 20;
 constexpr uint64_t kHeaderBytesMax = 4ull << 30;
@@ -49,15 +49,16 @@ struct Released {
   uint8_t channel = 0;
   uint64_t offset = 0;
 };  // the console client has output up to here
-// LSNs; bytes of frames executed; and how many frames and progress messages arrived: the mark that commits
-// output.
+// LSNs; bytes of frames executed; how many frames and progress messages arrived: the mark that commits
+// output; and how many bytes of messages, which need not be kept for another connection.
 struct Ack {
-  uint64_t received = 0, executed = 0, executed_bytes = 0, mark = 0;
+  uint64_t received = 0, executed = 0, executed_bytes = 0, mark = 0, taken = 0;
 };
 struct Heartbeat {
   uint64_t time_us = 0;
   bool is_reply = false;
-};  // a reply repeats the time it answers
+  uint64_t taken = 0;  // as in Ack
+};                     // a reply repeats the time it answers
 struct Diverged {
   std::string what;
 };  // shadow: do not count on me any more
@@ -80,6 +81,14 @@ struct Start {
   std::span<const uint8_t> log_start;  // encode_log_start
 };
 struct HandOver {};  // primary, the last that it says: go on in its place
+// shadow, first on a new connection: the link that was lost goes on here, behind so many bytes of messages
+struct Resume {
+  std::string pair_id, shadow_id;
+  uint64_t generation = 0, taken = 0;
+};
+struct Resumed {
+  uint64_t taken = 0;
+};  // the answer
 }  // namespace link_message
 
 using LinkMessage =
@@ -87,7 +96,7 @@ using LinkMessage =
                  link_message::Ready, link_message::Armed, link_message::Frame, link_message::ProgressTo,
                  link_message::Released, link_message::Ack, link_message::Heartbeat, link_message::Diverged,
                  link_message::Ended, link_message::Pages, link_message::Kept, link_message::Start,
-                 link_message::HandOver>;
+                 link_message::HandOver, link_message::Resume, link_message::Resumed>;
 
 Bytes encode_link(const LinkMessage& message);
 // The five bytes before a frame, so that sending one needs no copy.

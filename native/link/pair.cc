@@ -103,9 +103,10 @@ PairImpl::PairImpl(PairOptions options, Inbox& inbox, PairListener listener, OnF
       shadow_id_(std::move(joined.shadow_id)),
       role_live_(false),
       ledger_(options_.output_bytes_max),
-      link_(std::move(joined.link)),
       joined_(true),
       joins_running_(joined.is_running) {
+  primary_at_ = tcp_peer(joined.link->fd());
+  link_ = make_link(std::move(joined.link));
   console_.emplace(options_.console_address, options_.security, options_.pair_id, ledger_, inbox_,
                    options_.console_input);
   options_.console_address = console_->address();

@@ -39,6 +39,7 @@ struct PairOptions {
   uint32_t heartbeat_ms = 50;
   uint32_t silence_ms = 1000;          // suspect a peer that is silent this long; link loss: at once
   uint32_t cut_ms = 200;               // TCP: suspect a peer whose host acknowledges nothing this long
+  uint32_t grace_ms = 40;              // TCP: a link that was reset may come back so long; 0: no
   uint64_t lag_bytes_max = 16u << 20;  // log bytes not yet executed by the shadow: slow down
   uint32_t drop_ms = 10'000;           // a shadow that is this far behind: go on without it
   std::function<bool()> cancelled;     // shadow: asked while it connects; true gives up (null: never)
@@ -79,6 +80,7 @@ enum class PairNotice : uint8_t {
   kDropped,
   kStateSent,
   kUnread,
+  kResumed,
 };
 struct PairEvent {
   PairNotice notice;

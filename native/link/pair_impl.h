@@ -6,6 +6,8 @@
 //   pair_primary.cc   speaking to a shadow: frames out, acknowledgements in, arming
 //   pair_shadow.cc    following a primary: frames in, records handed to the replayer
 //   pair_join.cc      a shadow joins a machine that runs: its state is sent, and received
+//   pair_callers.cc   who connects to a live side, until it has said what it wants
+//   pair_resume.cc    a link whose connection was reset comes back, and nobody else hears of it
 //
 // Threads. The vCPU thread calls in; one thread of ours runs the loop. `mutex_` guards everything not marked
 // otherwise and is never held across poll(2), the arbiter, the listener, the shadow's own log or decoding.
@@ -24,8 +26,10 @@
 #include "link/fence.h"
 #include "link/lag_watch.h"
 #include "link/link_message.h"
+#include "link/link_stream.h"
 #include "link/output_ledger.h"
 #include "link/pair.h"
+#include "link/reconnect.h"
 #include "log/frame.h"
 
 namespace lockstep {
@@ -118,9 +122,6 @@ class PairImpl final : public Pair {
   void wake();  // any thread
 
   // ---- pair_primary.cc
-  void accept_link();
-  const char* reason_to_refuse() const;
-  void greet_shadow(const link_message::Hello& hello);
   void handle_from_shadow(const LinkMessage& message);
   void acknowledged(const link_message::Ack& ack);
   void try_to_arm();
@@ -136,6 +137,32 @@ class PairImpl final : public Pair {
   void send_kept_output();
   void take_start(const link_message::Start& start);
   void take_pages(std::span<const uint8_t> piece);
+
+  // ---- pair_callers.cc
+  struct Caller {
+    std::unique_ptr<Connection> connection;
+    uint64_t until_us;
+  };
+  void accept_link();
+  void hear_callers(std::span<const pollfd> fds);
+  bool hear(Caller& caller);
+  const char* reason_to_refuse() const;
+  void greet_shadow(std::unique_ptr<Connection> connection, const link_message::Hello& hello);
+
+  // ---- pair_resume.cc
+  std::unique_ptr<LinkStream> make_link(std::unique_ptr<Connection> connection);
+  bool outlasts_reset() const;
+  void part_link(const std::string& why);
+  void link_resumed();
+  void watch_grace(uint64_t now);
+  void take_back(std::unique_ptr<Connection> connection, const link_message::Resume& resume);
+  void call_primary();
+  void step_call();
+  void hear_answer(Lock& lock);
+  void end_call();
+  pollfd call_poll() const;
+  void seek_another_path(uint64_t now, uint64_t quiet_us);
+  uint64_t another_path_due_us(uint64_t now) const;
 
   // ---- pair_shadow.cc
   void check_order(const LinkMessage& message) const;
@@ -186,12 +213,21 @@ class PairImpl final : public Pair {
 
   // The link. The pointer is set and reset by the loop thread, which alone reads from it.
   std::unique_ptr<Listener> link_listener_;
-  std::unique_ptr<Connection> link_;
-  bool joined_ = false;  // the header was sent: what follows are frames
+  std::unique_ptr<LinkStream> link_;
+  std::deque<Caller> callers_;  // the oldest first
+  bool joined_ = false;         // the header was sent: what follows are frames
   bool peer_ready_ = false;
   SilenceWatch silence_;
   SilenceWatch path_;  // of the other host's kernel
   uint64_t path_looked_us_ = 0;
+  // While the link has no connection, and how a shadow gets it one: a call, which is answered.
+  SilenceWatch grace_;
+  uint64_t parted_at_us_ = 0;
+  std::string parted_why_;
+  std::optional<TcpPeer> primary_at_;
+  std::optional<Reconnect> call_;
+  std::unique_ptr<Connection> answer_;
+  uint64_t called_at_us_ = 0, call_at_us_ = 0;
   uint64_t asked_us_ = 0;  // how long the loop meant to sleep; loop thread only
   uint64_t heartbeat_at_us_ = 0, sent_at_us_ = 0;
   double round_trip_us_ = 0;

@@ -47,6 +47,8 @@ void PairImpl::run() {
     if (!stopped_) wait_and_serve(lock);
   }
   link_.reset();
+  end_call();
+  callers_.clear();
   link_listener_.reset();
   console_->close();
   tell_listener(lock);
@@ -57,7 +59,13 @@ void PairImpl::run() {
 int PairImpl::poll_timeout_ms(uint64_t now) const {
   uint64_t next = UINT64_MAX;
   if (link_) next = joined_ ? heartbeat_at_us_ : now + uint64_t{options_.heartbeat_ms} * 1000;
-  if (link_ && knows_peer()) next = std::min(next, path_.due_us());
+  if (link_ && link_->is_parted()) {
+    next = std::min(next, grace_.due_us());
+    if (!role_live_) next = std::min(next, call_at_us_);
+  } else if (link_ && knows_peer()) {
+    next = std::min({next, path_.due_us(), another_path_due_us(now)});
+  }
+  if (!callers_.empty()) next = std::min(next, callers_.front().until_us);
   if (retry_at_us_ != 0) next = std::min(next, retry_at_us_);
   if (announce_at_us_ != 0) next = std::min(next, announce_at_us_);
   if (listen_at_us_ != 0) next = std::min(next, listen_at_us_);
@@ -74,6 +82,9 @@ void PairImpl::wait_and_serve(Lock& lock) {
   short events = static_cast<short>(POLLIN | (link_ && link_->unsent() > 0 ? POLLOUT : 0));
   fds.push_back({listening ? link_->fd() : -1, events, 0});
   if (link_ && !listening) silence_.heard(now_us());
+  fds.push_back(call_poll());
+  const size_t callers_at = fds.size(), callers = callers_.size();
+  for (const Caller& caller : callers_) fds.push_back({caller.connection->fd(), POLLIN, 0});
   console_->add_to(&fds);
   int timeout = poll_timeout_ms(now_us());
   asked_us_ = timeout < 0 ? 0 : static_cast<uint64_t>(timeout) * 1000;
@@ -92,8 +103,10 @@ void PairImpl::wait_and_serve(Lock& lock) {
   }
   if (link_ && std::exchange(resume_reading_, false)) read_link(lock, /*is_first=*/true);
   if (link_ && (fds[2].revents & ~POLLOUT)) read_link(lock, false);
+  if (fds[3].revents) answer_ ? hear_answer(lock) : step_call();
+  hear_callers(std::span(fds).subspan(callers_at, callers));
   if (link_listener_ && fds[1].revents) accept_link();
-  console_->serve(std::span(fds).subspan(3));
+  console_->serve(std::span(fds).subspan(callers_at + callers));
   auto changes = console_->take_changes();
   if (changes.lost) {
     note(PairNotice::kConsoleLost, changes.why);
@@ -116,16 +129,13 @@ void PairImpl::read_link(Lock& lock, bool is_first) {
   if (filled == Connection::Fill::kBytes) silence_.heard(now_us());
   try {
     LinkMessage message;
-    while (!loading_) {
-      const size_t used = parse_link(link_->unread(), &message);
-      if (used == 0) break;
+    while (!loading_ && link_->next(&message)) {
       if (role_live_) {
         handle_from_shadow(message);
       } else {
         handle_from_primary(lock, message);
       }
       if (!link_) return;  // the message was a reason to hang up
-      link_->consume(used);
     }
   } catch (const Failure& failure) {
     lose_link(failure.what());
@@ -133,20 +143,25 @@ void PairImpl::read_link(Lock& lock, bool is_first) {
   }
   // One acknowledgement for all that one read brought.
   if (!role_live_) send_ack();
-  if (filled == Connection::Fill::kClosed) lose_link("The other side closed the link.");
+  if (filled != Connection::Fill::kClosed) return;
+  if (link_->was_reset() && outlasts_reset()) {
+    part_link("The link was reset.");
+  } else {
+    lose_link("The other side closed the link.");
+  }
 }
 
 void PairImpl::timers() {
   uint64_t now = now_us();
   uint64_t heartbeat_us = uint64_t{options_.heartbeat_ms} * 1000;
-  if (link_) watch_peer(now);
+  if (link_) link_->is_parted() ? watch_grace(now) : watch_peer(now);
   watch_lag(now);
   if (link_ && knows_peer() && now >= heartbeat_at_us_) {
     heartbeat_at_us_ = now + heartbeat_us;
     if (!role_live_ && options_.hear_frames) options_.hear_frames();
     if (role_live_) {
       // Behind a backlog a heartbeat would tell nothing: the backlog itself is heard.
-      if (link_->unsent() == 0) send_link(link_message::Heartbeat{now, false});
+      if (link_->unsent() == 0) send_link(link_message::Heartbeat{now, false, link_->taken()});
     } else if (now - sent_at_us_ >= heartbeat_us || executed_lsn_ != last_ack_.executed) {
       send_ack();
     }
@@ -168,6 +183,8 @@ void PairImpl::watch_peer(uint64_t now) {
     const uint64_t quiet_us = path_silence_us(link_->fd());
     if (quiet_us == 0) path_.restart(now, uint64_t{options_.cut_ms} * 1000);
     path_.heard(now - quiet_us);
+    if (!role_live_) seek_another_path(now, quiet_us);
+    if (!link_ || link_->is_parted()) return;
     if (path_.silent(now, asked_us_)) {
       fence(FenceEvent::kSilence,
             "The other side's host has acknowledged nothing for " + std::to_string(options_.cut_ms) + " ms.");
@@ -204,6 +221,7 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
   if (actions & kStopAcknowledging) acknowledging_ = false;
   if (actions & kCloseLink) {
     link_.reset();
+    end_call();
     joined_ = peer_ready_ = false;
     cancel_join();
     // It was never armed, and so cannot claim.

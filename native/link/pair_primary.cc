@@ -76,61 +76,9 @@ void PairImpl::progress(uint64_t lsn, uint64_t accesses) {
   if (was_empty && link_->unsent() > 0) wake();
 }
 
-const char* PairImpl::reason_to_refuse() const {
-  if (link_ && knows_peer()) return "This pair has its shadow already.";
-  if (fence_.phase != FencePhase::kSolo && fence_.phase != FencePhase::kWon)
-    return "This pair takes no shadow now.";
-  if (started_ && memory_ == nullptr) return "The machine is just starting; try again.";
-  return nullptr;
-}
-
-void PairImpl::accept_link() {
-  while (auto stream = link_listener_->accept()) {
-    auto connection = std::make_unique<Connection>(std::move(stream));
-    if (const char* why = reason_to_refuse()) {
-      connection->send(encode_link(Refused{why}));
-      continue;
-    }
-    // Replaces one that has not said HELLO: a stray connection must not keep the shadow out.
-    link_ = std::move(connection);
-    joined_ = peer_ready_ = false;
-    silence_.restart(now_us(), kJoinSilenceUs);
-  }
-}
-
-void PairImpl::greet_shadow(const Hello& hello) {
-  if (knows_peer()) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow introduced itself twice.");
-  if (const char* why = reason_to_refuse()) {
-    send_link(Refused{why});
-    lose_link(why);
-    return;
-  }
-  shadow_id_ = hello.shadow_id;
-  send_link(Header{options_.pair_id, fence_.generation, header_.size(), started_});
-  for (size_t at = 0; at < header_.size(); at += kHeaderDataBytesMax) {
-    size_t bytes = std::min(kHeaderDataBytesMax, header_.size() - at);
-    send_link(HeaderData{{header_.data() + at, bytes}});
-  }
-  if (started_) {
-    join_ = Join::kBegins;
-    join_began_us_ = now_us();
-    rounds_ = 0;
-  } else {
-    joined_ = true;
-    lag_.restart(log_bytes_, now_us());
-  }
-  heartbeat_at_us_ = 0;
-  path_.restart(now_us(), uint64_t{options_.cut_ms} * 1000);
-  note(PairNotice::kConnected, started_ ? "A shadow joins the running machine." : "A shadow joined.");
-}
-
 void PairImpl::handle_from_shadow(const LinkMessage& message) {
-  if (const auto* hello = std::get_if<Hello>(&message)) {
-    greet_shadow(*hello);
-    return;
-  }
-  if (!knows_peer()) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow did not introduce itself.");
   if (const auto* ack = std::get_if<Ack>(&message)) {
+    link_->peer_took(ack->taken);
     acknowledged(*ack);
   } else if (std::get_if<Ready>(&message)) {
     if (!joined_) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow is ready without a state.");
@@ -139,6 +87,7 @@ void PairImpl::handle_from_shadow(const LinkMessage& message) {
     silence_.restart(now_us(), uint64_t{options_.silence_ms} * 1000);
     try_to_arm();
   } else if (const auto* beat = std::get_if<Heartbeat>(&message)) {
+    link_->peer_took(beat->taken);
     if (beat->is_reply) round_trip_us_ = static_cast<double>(now_us() - std::min(now_us(), beat->time_us));
   } else if (const auto* diverged = std::get_if<Diverged>(&message)) {
     note(PairNotice::kDiverged, diverged->what);

@@ -209,7 +209,8 @@ void PairImpl::handle_from_primary(Lock& lock, const LinkMessage& message) {
   } else if (const auto* released = std::get_if<Released>(&message)) {
     ledger_.drop(released->channel, released->offset);
   } else if (const auto* beat = std::get_if<Heartbeat>(&message)) {
-    if (link_->unsent() == 0) send_link(Heartbeat{beat->time_us, true});
+    link_->peer_took(beat->taken);
+    if (link_->unsent() == 0) send_link(Heartbeat{beat->time_us, true, link_->taken()});
   } else if (const auto* armed = std::get_if<Armed>(&message)) {
     if (armed->generation != fence_.generation + 1) {
       throw Failure("ERR_LOCKSTEP_LINK_DAMAGED",
@@ -288,7 +289,7 @@ uint64_t PairImpl::executed_bytes() {
 
 void PairImpl::send_ack() {
   if (!acknowledging_ || !link_ || link_->unsent() > 0) return;
-  last_ack_ = {lsn_received_, executed_lsn_, executed_bytes(), mark_received_};
+  last_ack_ = {lsn_received_, executed_lsn_, executed_bytes(), mark_received_, link_->taken()};
   fault_point("ack-before-send");
   send_link(last_ack_);
   fault_point("ack-after-send");

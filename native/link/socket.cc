@@ -137,37 +137,58 @@ bool is_self_connected(int fd) {
          here.ss_family != AF_UNIX && here_size == there_size && memcmp(&here, &there, here_size) == 0;
 }
 
-int finish_connect(int fd, const sockaddr* address, socklen_t size, int timeout_ms) {
-  if (::connect(fd, address, size) == 0) return 0;
-  if (errno != EINPROGRESS) return errno;
-  pollfd p{fd, POLLOUT, 0};
-  int ready = poll(&p, 1, timeout_ms);
-  if (ready == 0) return ETIMEDOUT;
-  if (ready < 0) return errno;
-  int error = 0;
-  socklen_t error_size = sizeof error;
-  getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_size);
-  return error;
-}
-
-// A connected socket, or -1.
-int try_connect(int family, const sockaddr* address, socklen_t size, int timeout_ms, int* error) {
-  int fd = ::socket(family, SOCK_STREAM | kFlags, 0);
+int begin_connect(const sockaddr* address, socklen_t size, int* error) {
+  int fd = ::socket(address->sa_family, SOCK_STREAM | kFlags, 0);
   if (fd < 0) {
     *error = errno;
     return -1;
   }
-  *error = finish_connect(fd, address, size, timeout_ms);
-  if (*error == 0 && is_self_connected(fd)) *error = ECONNREFUSED;
-  if (*error != 0) {
-    ::close(fd);
-    return -1;
-  }
-  no_delay(fd);
-  return fd;
+  if (::connect(fd, address, size) == 0 || errno == EINPROGRESS) return fd;
+  *error = errno;
+  ::close(fd);
+  return -1;
+}
+
+// A connected socket, or -1.
+int try_connect(const sockaddr* address, socklen_t size, int timeout_ms, int* error) {
+  int fd = begin_connect(address, size, error);
+  if (fd < 0) return -1;
+  *error = connect_result(fd, timeout_ms);
+  if (*error == 0) return fd;
+  if (*error == EINPROGRESS) *error = ETIMEDOUT;
+  ::close(fd);
+  return -1;
 }
 
 }  // namespace
+
+std::optional<TcpPeer> tcp_peer(int fd) {
+  TcpPeer peer;
+  peer.size = sizeof peer.address;
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer.address), &peer.size) != 0 ||
+      peer.address.ss_family == AF_UNIX)
+    return std::nullopt;
+  return peer;
+}
+
+int begin_connect(const TcpPeer& to, int* error) {
+  return begin_connect(reinterpret_cast<const sockaddr*>(&to.address), to.size, error);
+}
+
+int connect_result(int fd, int timeout_ms) {
+  pollfd p{fd, POLLOUT, 0};
+  int ready = poll(&p, 1, timeout_ms);
+  if (ready == 0) return EINPROGRESS;
+  if (ready < 0) return errno;
+  int error = 0;
+  socklen_t error_size = sizeof error;
+  getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_size);
+  if (error == 0 && is_self_connected(fd)) return ECONNREFUSED;
+  if (error == 0) no_delay(fd);
+  return error;
+}
+
+std::unique_ptr<Stream> plain_stream(int fd) { return std::make_unique<PlainStream>(fd); }
 
 Listener::Listener(const std::string& address, const Security& security, TlsPeer peer) : address_(address) {
   Parts parts = parse(address);
@@ -200,7 +221,7 @@ void Listener::bind_unix(const std::string& path) {
     int error = 0;
     struct stat before {};
     bool is_socket = ::lstat(path.c_str(), &before) == 0 && S_ISSOCK(before.st_mode);
-    int fd = is_socket ? try_connect(AF_UNIX, plain, sizeof a, 0, &error) : -1;
+    int fd = is_socket ? try_connect(plain, sizeof a, 0, &error) : -1;
     if (fd >= 0) ::close(fd);
     if (is_socket && fd < 0 && error == ECONNREFUSED) {
       ::unlink(path.c_str());
@@ -276,12 +297,12 @@ std::unique_ptr<Stream> connect_stream(const std::string& address, int timeout_m
   Parts parts = parse(address);
   if (parts.is_unix) {
     sockaddr_un a = unix_address(parts.path);
-    int fd = try_connect(AF_UNIX, reinterpret_cast<const sockaddr*>(&a), sizeof a, timeout_ms, error);
+    int fd = try_connect(reinterpret_cast<const sockaddr*>(&a), sizeof a, timeout_ms, error);
     return fd < 0 ? nullptr : std::make_unique<PlainStream>(fd);
   }
   AddressInfo info(address, parts, security);
   for (addrinfo* a = info.list; a != nullptr; a = a->ai_next) {
-    int fd = try_connect(a->ai_family, a->ai_addr, a->ai_addrlen, timeout_ms, error);
+    int fd = try_connect(a->ai_addr, a->ai_addrlen, timeout_ms, error);
     if (fd < 0) continue;
     if (!security.tls) return std::make_unique<PlainStream>(fd);
     auto stream = connect_tls(fd, security.tls, TlsPeer::kSide, timeout_ms, error);

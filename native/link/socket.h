@@ -1,10 +1,12 @@
 // Byte streams between processes: Unix and TCP sockets, always non-blocking and close-on-exec.
 #pragma once
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -22,6 +24,8 @@ class Stream {
   virtual ssize_t write(std::span<const uint8_t> bytes) = 0;
   // Why it ended, as a sentence, where the peer said so.
   virtual std::string problem() const { return {}; }
+  // Who is there, as far as that was proved: of TLS the hash of the certificate. Else empty.
+  virtual std::string identity() const { return {}; }
 };
 
 class TlsAcceptor;
@@ -64,6 +68,17 @@ class Listener {
 // is none of ours.
 std::unique_ptr<Stream> connect_stream(const std::string& address, int timeout_ms, int* error,
                                        const Security& security = {});
+
+// Where the other end of a TCP connection is.
+struct TcpPeer {
+  sockaddr_storage address{};
+  socklen_t size = 0;
+};
+std::optional<TcpPeer> tcp_peer(int fd);  // nothing for what is not TCP
+// A socket on its way there, or -1 with *error; and where it has come to: 0, EINPROGRESS, or what failed.
+int begin_connect(const TcpPeer& to, int* error);
+int connect_result(int fd, int timeout_ms);
+std::unique_ptr<Stream> plain_stream(int fd);
 
 // For how long the other host's kernel has said nothing although it owes an acknowledgement; 0 when it owes
 // none, and for what is not TCP. That the peer's process stands still does not show here.

@@ -45,9 +45,9 @@ gnutls_datum_t datum(const std::string& text) {
           static_cast<unsigned>(text.size())};
 }
 
-enum class Shake { kDone, kGoesOn, kHungUp };
+using Shake = TlsHandshake::Shake;
 
-class TlsStream final : public Stream {
+class TlsStream final : public TlsHandshake {
  public:
   TlsStream(int fd, bool is_server, std::shared_ptr<TlsCredentials> credentials, TlsPeer peer)
       : fd_(fd), credentials_(std::move(credentials)) {
@@ -72,10 +72,9 @@ class TlsStream final : public Stream {
   }
 
   int fd() const override { return fd_; }
-  bool wants_to_write() const { return gnutls_record_get_direction(session_) == 1; }
+  bool wants_to_write() const override { return gnutls_record_get_direction(session_) == 1; }
 
-  // Throws when the peer is not one to talk to.
-  Shake shake() {
+  Shake shake() override {
     const int result = gnutls_handshake(session_);
     if (result == GNUTLS_E_SUCCESS) return Shake::kDone;
     if (!gnutls_error_is_fatal(result)) return Shake::kGoesOn;
@@ -119,11 +118,23 @@ class TlsStream final : public Stream {
   ssize_t write(std::span<const uint8_t> bytes) override {
     std::lock_guard lock(mutex_);
     // What was encrypted already goes first: the caller offers the same bytes again.
+    errno = 0;
     const ssize_t n = sending_ ? gnutls_record_send(session_, nullptr, 0)
                                : gnutls_record_send(session_, bytes.data(), bytes.size());
     sending_ = n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED;
     if (sending_) return fail(EAGAIN);
-    return n < 0 ? fail(EPIPE) : n;
+    return n < 0 ? fail(errno == ECONNRESET ? ECONNRESET : EPIPE) : n;
+  }
+
+  std::string identity() const override {
+    std::lock_guard lock(mutex_);
+    unsigned count = 0;
+    const gnutls_datum_t* chain = gnutls_certificate_get_peers(session_, &count);
+    char hash[32];
+    size_t size = sizeof hash;
+    if (chain == nullptr || count == 0 || gnutls_fingerprint(GNUTLS_DIG_SHA256, &chain[0], hash, &size) < 0)
+      return {};
+    return {hash, size};
   }
 
   std::string problem() const override {
@@ -189,9 +200,14 @@ std::shared_ptr<TlsCredentials> load_tls(const std::string& ca, const std::strin
   return loaded;
 }
 
+std::unique_ptr<TlsHandshake> begin_tls(int fd, const std::shared_ptr<TlsCredentials>& credentials,
+                                        TlsPeer peer) {
+  return std::make_unique<TlsStream>(fd, false, credentials, peer);
+}
+
 std::unique_ptr<Stream> connect_tls(int fd, const std::shared_ptr<TlsCredentials>& credentials, TlsPeer peer,
                                     int timeout_ms, int* error) {
-  auto stream = std::make_unique<TlsStream>(fd, false, credentials, peer);
+  auto stream = begin_tls(fd, credentials, peer);
   const auto until =
       Clock::now() + std::min<Clock::duration>(kHandshakeMax, std::chrono::milliseconds(timeout_ms));
   for (;;) {

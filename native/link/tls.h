@@ -23,6 +23,17 @@ std::shared_ptr<TlsCredentials> load_tls(const std::string& ca, const std::strin
 std::unique_ptr<Stream> connect_tls(int fd, const std::shared_ptr<TlsCredentials>& credentials, TlsPeer peer,
                                     int timeout_ms, int* error);
 
+// The client's side of a handshake made step by step; a stream once it is done.
+class TlsHandshake : public Stream {
+ public:
+  enum class Shake { kDone, kGoesOn, kHungUp };
+  // Throws ERR_LOCKSTEP_TLS when the peer is not one to talk to.
+  virtual Shake shake() = 0;
+  virtual bool wants_to_write() const = 0;
+};
+std::unique_ptr<TlsHandshake> begin_tls(int fd, const std::shared_ptr<TlsCredentials>& credentials,
+                                        TlsPeer peer);
+
 // Accepts on a thread of its own: a peer that connects and says nothing, or makes us calculate, holds up
 // nobody.
 class TlsAcceptor {

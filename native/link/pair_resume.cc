@@ -1,0 +1,168 @@
+// A link whose connection was reset, by a firewall or whatever stands between, comes back on another one. The
+// fence hears of none of this: for it the link is slow for a moment, and is lost when the grace is over.
+// Nothing leaves meanwhile, because nothing is acknowledged, and nobody claims.
+//
+//   shadow                                          primary
+//     RESUME pair, shadow, generation, taken  ----->  is it the shadow of this very link?
+//     <------------------------------ RESUMED taken   both send again from what the other has taken
+//
+// A process that was killed must not be waited for. A connection that ends without a reset was closed by its
+// process; a call that is refused means that nobody listens there any more. Only a reset that looks like a
+// firewall's costs the grace: of a shadow that was killed with something unread, because a primary calls
+// nobody.
+#include <utility>
+
+#include "error.h"
+#include "fault_point.h"
+#include "link/pair_impl.h"
+
+namespace lockstep {
+
+using namespace link_message;
+
+namespace {
+constexpr uint64_t kCallUs = 200'000;    // so long a call may take before another is tried
+constexpr uint64_t kCallAgainUs = 2000;  // after one that failed
+}  // namespace
+
+std::unique_ptr<LinkStream> PairImpl::make_link(std::unique_ptr<Connection> connection) {
+  const bool keeps = options_.grace_ms > 0 && tcp_peer(connection->fd());
+  return std::make_unique<LinkStream>(std::move(connection), keeps);
+}
+
+// A shadow that has said nothing yet may still be about to read the header, and does not know how to resume.
+bool PairImpl::outlasts_reset() const {
+  if (!link_ || !link_->keeps() || parting_ || (role_live_ && link_->taken() == 0)) return false;
+  const FencePhase phase = fence_.phase;
+  return phase != FencePhase::kClaiming && phase != FencePhase::kRetrying && phase != FencePhase::kFenced &&
+         phase != FencePhase::kEnded;
+}
+
+// A primary waits longer: its shadow may notice only when it next says something.
+void PairImpl::part_link(const std::string& why) {
+  parted_at_us_ = now_us();
+  parted_why_ = why;
+  link_->part();
+  const uint32_t grace_ms = options_.grace_ms + (role_live_ ? options_.heartbeat_ms : 0);
+  grace_.restart(parted_at_us_, uint64_t{grace_ms} * 1000);
+  fault_point("link-parted");
+  if (!role_live_ && !call_ && !answer_) call_primary();
+}
+
+void PairImpl::link_resumed() {
+  const uint64_t now = now_us();
+  end_call();
+  const bool loads = role_live_ && !peer_ready_;
+  silence_.restart(now, loads ? kJoinSilenceUs : uint64_t{options_.silence_ms} * 1000);
+  path_.restart(now, uint64_t{options_.cut_ms} * 1000);
+  heartbeat_at_us_ = 0;
+  const uint64_t lost_us = parted_at_us_ == 0 ? 0 : now - std::exchange(parted_at_us_, 0);
+  note(PairNotice::kResumed, parted_why_ + " It goes on after " + std::to_string(lost_us / 1000) + " ms.");
+}
+
+void PairImpl::watch_grace(uint64_t now) {
+  if (grace_.silent(now, asked_us_)) {
+    lose_link(parted_why_ + " It did not come back.");
+  } else if (!role_live_ && now >= call_at_us_) {
+    call_primary();
+  }
+}
+
+// ---- the live side
+
+void PairImpl::take_back(std::unique_ptr<Connection> connection, const Resume& resume) {
+  const bool is_ours = outlasts_reset() && resume.pair_id == options_.pair_id &&
+                       resume.shadow_id == shadow_id_ && resume.generation == fence_.generation &&
+                       connection->identity() == link_->identity() && link_->can_resume(resume.taken);
+  if (!is_ours) {
+    connection->send(encode_link(Refused{"There is no link to go on with."}));
+    return;
+  }
+  // The shadow may have noticed what this side has not.
+  if (!link_->is_parted()) part_link("The link was made anew by the shadow.");
+  connection->send(encode_link(Resumed{link_->taken()}));
+  link_->resume(std::move(connection), resume.taken);
+  link_resumed();
+}
+
+// ---- the shadow
+
+pollfd PairImpl::call_poll() const {
+  if (answer_) return {answer_->fd(), POLLIN, 0};
+  if (call_) return {call_->fd(), call_->events(), 0};
+  return {-1, 0, 0};
+}
+
+void PairImpl::end_call() {
+  call_.reset();
+  answer_.reset();
+}
+
+// A firewall that forgets a connection may swallow it without a word. So another one is tried before this one
+// is given up: what comes of it costs no time if the primary is out of reach for good.
+void PairImpl::seek_another_path(uint64_t now, uint64_t quiet_us) {
+  if (!outlasts_reset()) return;
+  if (quiet_us < uint64_t{options_.cut_ms} * 1000 / 2) {
+    end_call();
+  } else if (now >= call_at_us_) {
+    call_primary();
+  }
+}
+
+uint64_t PairImpl::another_path_due_us(uint64_t now) const {
+  const uint64_t due = path_.due_us() - uint64_t{options_.cut_ms} * 1000 / 2;
+  return role_live_ || due <= now ? UINT64_MAX : due;
+}
+
+void PairImpl::call_primary() {
+  end_call();
+  call_at_us_ = now_us() + kCallUs;
+  call_.emplace(*primary_at_, options_.security);
+  step_call();
+}
+
+void PairImpl::step_call() {
+  if (!call_ || !link_) return;
+  const Reconnect::State state = call_->step();
+  if (state == Reconnect::State::kGoesOn) return;
+  std::unique_ptr<Connection> connection;
+  if (state == Reconnect::State::kDone) connection = std::make_unique<Connection>(call_->take());
+  end_call();
+  if (connection && connection->identity() == link_->identity()) {
+    answer_ = std::move(connection);
+    if (!link_->is_parted()) part_link("The link carried nothing any more.");
+    answer_->send(encode_link(Resume{options_.pair_id, shadow_id_, fence_.generation, link_->taken()}));
+  } else if (state == Reconnect::State::kRefused && link_->is_parted()) {
+    lose_link(parted_why_ + " The primary is gone.");
+  } else {
+    call_at_us_ = now_us() + kCallAgainUs;
+  }
+}
+
+void PairImpl::hear_answer(Lock& lock) {
+  const auto filled = answer_->fill();
+  LinkMessage message;
+  size_t used = 0;
+  try {
+    used = parse_link(answer_->unread(), &message);
+  } catch (const Failure&) {
+    end_call();  // whoever that was; the primary may still answer
+  }
+  if (used == 0) {
+    if (answer_ && filled != Connection::Fill::kClosed) return;
+    end_call();
+    call_at_us_ = now_us() + kCallAgainUs;
+    return;
+  }
+  const auto* resumed = std::get_if<Resumed>(&message);
+  if (!resumed || !link_->can_resume(resumed->taken)) {
+    lose_link(parted_why_ + " The primary does not go on with it.");
+    return;
+  }
+  answer_->consume(used);
+  link_->resume(std::move(answer_), resumed->taken);
+  link_resumed();
+  read_link(lock, /*is_first=*/true);  // what may have come along with the answer
+}
+
+}  // namespace lockstep

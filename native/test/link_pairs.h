@@ -1,0 +1,204 @@
+// Pairs in one process: real sockets, real threads, a fake guest.
+#pragma once
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <thread>
+
+#include "link/socket.h"
+#include "net/nic.h"
+#include "test/link_world.h"
+
+namespace lockstep::test {
+
+inline std::string fresh(const std::string& what) {
+  static std::atomic<int> number{0};
+  return "/tmp/lockstep-link-" + std::to_string(getpid()) + "-" + std::to_string(number++) + "-" + what;
+}
+
+// Forwards bytes between the shadow and the primary until it is cut, or swallows them until it is mended, or
+// resets what it has, as a firewall does that forgot a connection.
+class Relay {
+ public:
+  explicit Relay(std::string target)
+      : target_(std::move(target)),
+        listener_(target_.starts_with("tcp:") ? "tcp:127.0.0.1:0" : "unix:" + fresh("relay")) {
+    thread_ = std::thread([this] { run(); });
+  }
+  ~Relay() {
+    over_ = true;
+    thread_.join();
+  }
+  const std::string& address() const { return listener_.address(); }
+  enum Reset { kNone, kBoth, kShadowFirst, kPrimaryFirst };
+  std::atomic<bool> cut{false}, mute{false};
+  std::atomic<Reset> reset{kNone};  // the second end follows when it next says something
+
+ private:
+  void run() {
+    while (!over_) {
+      pollfd fds[3] = {{listener_.fd(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
+      for (int i = 0; i < 2; i++) {
+        if (!ends_[i]) continue;
+        fds[i + 1] = {ends_[i]->fd(),
+                      static_cast<short>((mute ? 0 : POLLIN) | (ends_[i]->unsent() ? POLLOUT : 0)), 0};
+      }
+      poll(fds, 3, 1);
+      if (fds[0].revents) {
+        hang_up(0), hang_up(1);
+        take_shadow();
+        continue;
+      }
+      for (int i = 0; i < 2 && !mute; i++) {
+        if (ends_[i] && fds[i + 1].revents) pass(i, fds[i + 1].revents);
+      }
+      const Reset how = reset.exchange(kNone);
+      if (cut || how == kBoth || how == kShadowFirst) hang_up(0);
+      if (cut || how == kBoth || how == kPrimaryFirst) hang_up(1);
+    }
+  }
+
+  void take_shadow() {
+    int error;
+    ends_[0] = std::make_unique<Connection>(listener_.accept());
+    auto stream = connect_stream(target_, 1000, &error);
+    if (!stream) return hang_up(0);
+    ends_[1] = std::make_unique<Connection>(std::move(stream));
+  }
+
+  void pass(int from, short revents) {
+    ends_[from]->flush();
+    if (!(revents & ~POLLOUT)) return;
+    if (!ends_[1 - from]) return hang_up(from);
+    if (ends_[from]->fill() == Connection::Fill::kClosed) {
+      // A process that died hangs up, and so does its relay.
+      resets_ = ends_[from]->was_reset();
+      hang_up(0), hang_up(1);
+      resets_ = true;
+      return;
+    }
+    ends_[1 - from]->send(ends_[from]->unread());
+    ends_[from]->consume(ends_[from]->unread().size());
+  }
+
+  void hang_up(int end) {
+    if (!ends_[end]) return;
+    const linger at_once{1, 0};
+    if (resets_) setsockopt(ends_[end]->fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    ends_[end].reset();
+  }
+
+  std::string target_;
+  Listener listener_;
+  std::unique_ptr<Connection> ends_[2];  // the shadow's, the primary's
+  bool resets_ = true;
+  std::atomic<bool> over_{false};
+  std::thread thread_;
+};
+
+// A side: pair, guest and the thread that drives it.
+struct Side {
+  Inbox inbox;
+  std::unique_ptr<Pair> pair;
+  std::unique_ptr<FakeGuest> guest;
+  std::thread thread;
+  std::mutex mutex;
+  std::vector<PairEvent> events;
+  std::atomic<bool> failed{false};
+
+  PairListener listener() {
+    return [this](const PairEvent& event) {
+      {
+        std::lock_guard lock(mutex);
+        events.push_back(event);
+      }
+      if (event.notice == PairNotice::kFenced && guest) guest->quit();
+    };
+  }
+  void start(bool live, bool waits = true) {
+    guest = std::make_unique<FakeGuest>(*pair, inbox, live, random()());
+    thread = std::thread([this, live, waits] {
+      try {
+        if (live && waits && !pair->wait_protected()) return;
+        guest->run();
+      } catch (const std::exception& error) {
+        printf("# a guest failed: %s\n", error.what());
+        failed = true;
+      }
+    });
+  }
+  void kill() {
+    if (pair) pair->stop();
+    if (guest) guest->quit();
+    if (thread.joinable()) thread.join();
+    pair.reset();
+  }
+  uint64_t time_of(PairNotice notice) {
+    std::lock_guard lock(mutex);
+    for (const auto& e : events) {
+      if (e.notice == notice) return e.time_us;
+    }
+    return 0;
+  }
+  ~Side() { kill(); }
+};
+
+// Where a side's released frames go.
+struct Wire {
+  std::mutex mutex;
+  std::string stream;
+  std::function<size_t(std::span<const uint8_t>)> sender() {
+    return [this](std::span<const uint8_t> frames) {
+      const size_t whole = send_frames(nullptr, frames);
+      std::lock_guard lock(mutex);
+      stream.append(frames.begin(), frames.begin() + static_cast<ptrdiff_t>(whole));
+      return whole;
+    };
+  }
+};
+
+struct TestPair {
+  Wire primary_wire, shadow_wire;
+  PairOptions options;
+  Side primary, shadow;
+  std::unique_ptr<Relay> relay;
+  std::string shadow_console = "unix:" + fresh("console-s");
+
+  explicit TestPair(bool with_relay = false, std::function<void(PairOptions&)> change = {}) {
+    options.pair_id = "pair" + std::to_string(random()());
+    options.link_address = "unix:" + fresh("link");
+    options.console_address = "unix:" + fresh("console-p");
+    options.arbiter = make_memory_arbiter("test");
+    options.send_frames = primary_wire.sender();
+    if (change) change(options);
+    primary.pair = Pair::primary(options, Bytes(3'000'000, 7), primary.inbox, primary.listener());
+    if (with_relay) relay = std::make_unique<Relay>(primary.pair->status().link_address);
+    PairOptions o = options;
+    o.pair_id.clear();
+    o.send_frames = shadow_wire.sender();
+    o.console_address = shadow_console;
+    o.link_address = relay ? relay->address() : primary.pair->status().link_address;
+    Bytes header;
+    shadow.pair = Pair::shadow(
+        o, shadow.inbox, shadow.listener(), [this](auto f) { log_bytes += f.size(); }, 5000, &header);
+    if (header != Bytes(3'000'000, 7)) throw std::runtime_error("the header did not arrive");
+  }
+  void start() {
+    shadow.start(false);
+    primary.start(true);
+  }
+  std::vector<std::string> consoles() { return {options.console_address, shadow_console}; }
+  std::atomic<size_t> log_bytes{0};
+};
+
+inline void run_until(TestClient& client, const std::function<bool()>& until, uint64_t limit_ms = 30'000) {
+  uint64_t deadline = clock_us() + limit_ms * 1000;
+  while (!until()) {
+    if (clock_us() > deadline) throw std::runtime_error("it took too long");
+    client.step(20);
+  }
+}
+
+}  // namespace lockstep::test
