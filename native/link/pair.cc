@@ -105,7 +105,7 @@ PairImpl::PairImpl(PairOptions options, Inbox& inbox, PairListener listener, OnF
       ledger_(options_.output_bytes_max),
       joined_(true),
       joins_running_(joined.is_running) {
-  primary_at_ = tcp_peer(joined.link->fd());
+  primary_at_ = joined.primary_at;
   link_ = make_link(std::move(joined.link));
   console_.emplace(options_.console_address, options_.security, options_.pair_id, ledger_, inbox_,
                    options_.console_input);

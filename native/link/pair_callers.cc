@@ -25,7 +25,8 @@ void PairImpl::accept_link() {
 void PairImpl::hear_callers(std::span<const pollfd> fds) {
   const uint64_t now = now_us();
   for (size_t i = fds.size(); i-- > 0;) {
-    const bool is_done = fds[i].revents != 0 ? hear(callers_[i]) : now >= callers_[i].until_us;
+    const bool speaks = fds[i].revents != 0 || may_greet(callers_[i]);
+    const bool is_done = speaks ? hear(callers_[i]) : now >= callers_[i].until_us;
     if (is_done) callers_.erase(callers_.begin() + static_cast<ptrdiff_t>(i));
   }
 }
@@ -38,8 +39,14 @@ bool PairImpl::hear(Caller& caller) {
     const size_t used = parse_link(caller.connection->unread(), &message);
     if (used == 0)
       return filled == Connection::Fill::kClosed || caller.connection->unread().size() > kFirstWordBytesMax;
+    const auto* hello = std::get_if<Hello>(&message);
+    // One that had not even the header cannot come back, but begins anew.
+    if (hello && awaits_shadow() && link_->taken() == 0 && hello->shadow_id == shadow_id_)
+      lose_link("The shadow begins anew.");
+    caller.waits = hello && awaits_shadow() && filled != Connection::Fill::kClosed;
+    if (caller.waits) return false;
     caller.connection->consume(used);
-    if (const auto* hello = std::get_if<Hello>(&message)) {
+    if (hello) {
       greet_shadow(std::move(caller.connection), *hello);
     } else if (const auto* resume = std::get_if<Resume>(&message)) {
       take_back(std::move(caller.connection), *resume);

@@ -47,6 +47,7 @@ class PairImpl final : public Pair {
   // What a shadow knows once the header has arrived. Frames may already wait in the connection's buffer.
   struct Joined {
     std::unique_ptr<Connection> link;
+    std::optional<TcpPeer> primary_at;
     std::string shadow_id;
     uint64_t generation = 0;
     bool is_running = false;
@@ -142,10 +143,13 @@ class PairImpl final : public Pair {
   struct Caller {
     std::unique_ptr<Connection> connection;
     uint64_t until_us;
+    bool waits = false;  // a new shadow, while it is open whether the old one comes back
   };
   void accept_link();
   void hear_callers(std::span<const pollfd> fds);
   bool hear(Caller& caller);
+  bool awaits_shadow() const { return link_ && link_->is_parted(); }
+  bool may_greet(const Caller& caller) const { return caller.waits && !awaits_shadow(); }
   const char* reason_to_refuse() const;
   void greet_shadow(std::unique_ptr<Connection> connection, const link_message::Hello& hello);
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "error.h"
@@ -70,6 +71,8 @@ int PairImpl::poll_timeout_ms(uint64_t now) const {
   if (announce_at_us_ != 0) next = std::min(next, announce_at_us_);
   if (listen_at_us_ != 0) next = std::min(next, listen_at_us_);
   if (sends_memory_now() || resume_reading_) return 0;
+  if (std::any_of(callers_.begin(), callers_.end(), [this](const Caller& c) { return may_greet(c); }))
+    return 0;
   if (next == UINT64_MAX) return -1;
   return next <= now ? 0 : static_cast<int>((next - now + 999) / 1000);
 }

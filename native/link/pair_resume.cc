@@ -26,13 +26,13 @@ constexpr uint64_t kCallAgainUs = 2000;  // after one that failed
 }  // namespace
 
 std::unique_ptr<LinkStream> PairImpl::make_link(std::unique_ptr<Connection> connection) {
-  const bool keeps = options_.grace_ms > 0 && tcp_peer(connection->fd());
+  const bool keeps =
+      options_.grace_ms > 0 && (role_live_ ? is_tcp(connection->fd()) : primary_at_.has_value());
   return std::make_unique<LinkStream>(std::move(connection), keeps);
 }
 
-// A shadow that has said nothing yet may still be about to read the header, and does not know how to resume.
 bool PairImpl::outlasts_reset() const {
-  if (!link_ || !link_->keeps() || parting_ || (role_live_ && link_->taken() == 0)) return false;
+  if (!link_ || !link_->keeps() || parting_) return false;
   const FencePhase phase = fence_.phase;
   return phase != FencePhase::kClaiming && phase != FencePhase::kRetrying && phase != FencePhase::kFenced &&
          phase != FencePhase::kEnded;

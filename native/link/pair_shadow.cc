@@ -102,6 +102,7 @@ PairImpl::Joined PairImpl::join(PairOptions* options, uint32_t connect_ms, Bytes
     int error = 0;
     if (auto stream = connect_stream(options->link_address, static_cast<int>(left_us / 1000), &error,
                                      options->security)) {
+      joined.primary_at = tcp_peer(stream->fd());
       joined.link = std::make_unique<Connection>(std::move(stream));
       joined.link->send(encode_link(Hello{joined.shadow_id}));
       uint64_t patience_us = std::max<uint64_t>(left_us, uint64_t{options->silence_ms} * 1000);

@@ -171,6 +171,12 @@ std::optional<TcpPeer> tcp_peer(int fd) {
   return peer;
 }
 
+bool is_tcp(int fd) {
+  sockaddr_storage here{};
+  socklen_t size = sizeof here;
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&here), &size) == 0 && here.ss_family != AF_UNIX;
+}
+
 int begin_connect(const TcpPeer& to, int* error) {
   return begin_connect(reinterpret_cast<const sockaddr*>(&to.address), to.size, error);
 }

@@ -74,7 +74,8 @@ struct TcpPeer {
   sockaddr_storage address{};
   socklen_t size = 0;
 };
-std::optional<TcpPeer> tcp_peer(int fd);  // nothing for what is not TCP
+std::optional<TcpPeer> tcp_peer(int fd);  // nothing for what is not TCP, or not connected any more
+bool is_tcp(int fd);
 // A socket on its way there, or -1 with *error; and where it has come to: 0, EINPROGRESS, or what failed.
 int begin_connect(const TcpPeer& to, int* error);
 int connect_result(int fd, int timeout_ms);

@@ -13,6 +13,7 @@ import { SideChild } from './pair-child.js';
 import { makePieces, onHost, type PairLoad, type Piece } from './pair-loads.js';
 import { ConsoleTap, Relay } from './pair-relay.js';
 import type { Random } from './random.js';
+import { TcpRelay } from './tcp-relay.js';
 
 export const lockstep = fileURLToPath(new URL('../../bin/lockstep.js', import.meta.url));
 const apiSide = fileURLToPath(new URL('./pair-side.ts', import.meta.url));
@@ -37,6 +38,8 @@ export interface PairSettings {
   arbiter?: string;
   /** Where the primary listens for its shadow; a Unix socket, with a relay before it, when not given. */
   link?: string;
+  /** The link is TCP, with something between the sides that may reset it. */
+  firewall?: boolean;
   /** More options of both sides. */
   options?: string[];
   /** Puts the command line of either side on a host of its own. */
@@ -97,6 +100,7 @@ export class PairUnderTest {
   client!: ConsoleClient;
   /** Between shadow and primary. */
   link!: Relay;
+  firewall!: TcpRelay;
   readonly taps: { primary: ConsoleTap; shadow: ConsoleTap };
   /** Why the client gave up, when it did. */
   lost: unknown;
@@ -156,7 +160,9 @@ export class PairUnderTest {
   #spawn(name: 'primary' | 'shadow', more: string[], fault: string | undefined): SideChild {
     const { silenceMs = patience(1000), heartbeatMs = 50, api, inside } = this.settings;
     const { arbiter = `file:${this.at('arbiter')}`, options: common = [] } = this.settings;
-    const { link = `unix:${this.at(name === 'primary' ? 'link' : 'link.relay')}` } = this.settings;
+    const unix = `unix:${this.at(name === 'primary' ? 'link' : 'link.relay')}`;
+    const tcp = name === 'primary' ? 'tcp:127.0.0.1:0' : this.firewall?.address;
+    const link = this.settings.link ?? (this.settings.firewall ? tcp : unix) ?? unix;
     const options = [
       ...['--json', '--link', link, ...common],
       ...['--arbiter', arbiter, '--console', `unix:${this.at(`${name}.console`)}`],
@@ -177,6 +183,7 @@ export class PairUnderTest {
   async #join(): Promise<void> {
     await this.primary.until('listening');
     this.headerBytes = this.logBytes('primary');
+    if (this.settings.firewall) this.firewall = await TcpRelay.before(this.#listensAt());
     this.link = new Relay(this.at('link.relay'), this.at('link'));
     this.shadow = this.#spawn('shadow', [], this.settings.shadowFault);
     if (!(await this.#armed())) {
@@ -209,6 +216,12 @@ export class PairUnderTest {
       await sleep(300);
       if (!this.#over) await this.client.close();
     });
+  }
+
+  /** The link of a primary that chose a port. */
+  #listensAt(): string {
+    const { detail } = this.primary.notices.find(({ event }) => event === 'listening') ?? {};
+    return /tcp:\S+(?=\.$)/.exec(String(detail))?.[0] ?? '';
   }
 
   /** False: the shadow died before it was armed. Either may be dead by its fault before it can tell. */
@@ -387,6 +400,7 @@ export class PairUnderTest {
       }
     }
     await this.client?.close();
+    this.firewall?.close();
     for (const relay of [this.link, this.taps.primary, this.taps.shadow]) relay?.cut();
     if (!this.#kept) rmSync(this.directory, { recursive: true, force: true });
   }

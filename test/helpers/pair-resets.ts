@@ -1,0 +1,68 @@
+// A TCP link that is reset while both sides live: it comes back, and nobody outside notices.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { patience } from './pace.js';
+import type { PairUnderTest } from './pair.js';
+import type { Fault } from './pair-fault-list.js';
+import { must, mustBeQuiet, open, type Scenario } from './pair-faults.js';
+import { FLOOD_LOAD, type PairLoad, TALKS } from './pair-loads.js';
+import type { Random } from './random.js';
+
+/** Far more than a link needs to come back, on a machine with a lot else to do. */
+const GRACE_MS = patience(10_000);
+
+function openWith(random: Random, load: PairLoad, graceMs: number): Promise<PairUnderTest> {
+  const options = ['--grace', String(graceMs)];
+  return open({ load, random, firewall: true, silenceMs: patience(15_000), options });
+}
+
+const resets: Scenario = async (random) => {
+  const load = { ...random.pick([...TALKS, FLOOD_LOAD]), lines: 400 };
+  const pair = await openWith(random, load, GRACE_MS);
+  const { firewall } = pair;
+  const fed = pair.feed();
+  let over = false;
+  void fed.then(() => {
+    over = true;
+  });
+  while (!over && firewall.resets < 30) {
+    await sleep(random.between(1, 60));
+    firewall.reset();
+  }
+  await fed;
+  const verdict = await pair.judge();
+  mustBeQuiet(pair);
+  const back = [pair.primary, pair.shadow].filter((side) => side.has('resumed'));
+  return { ...verdict, what: `${firewall.resets} resets`, struck: back.length === 2 };
+};
+
+/** The other side is gone for good, and a firewall answers for it. */
+const resetAndKill =
+  (side: 'primary' | 'shadow'): Scenario =>
+  async (random) => {
+    const load = random.pick(TALKS);
+    const pair = await openWith(random, load, 300);
+    const fed = pair.feed();
+    await pair.untilLines(random.between(1, load.lines - 25) * load.answers);
+    pair.firewall.reset();
+    await sleep(random.between(0, 5));
+    pair[side].signal('SIGKILL');
+    await fed;
+    const verdict = await pair.judge();
+    const other = side === 'primary' ? pair.shadow : pair.primary;
+    must(other.has('claim-won'), pair, `the ${other.name} did not go on`);
+    return { ...verdict, what: `reset, then kill -9 ${side}`, struck: verdict[side] === 'SIGKILL' };
+  };
+
+export const RESETS: readonly Fault[] = [
+  { name: 'resets of the link, again and again, pass unnoticed', times: 20, scenario: resets },
+  {
+    name: 'a reset, and then the primary is killed before the link is back',
+    times: 20,
+    scenario: resetAndKill('primary'),
+  },
+  {
+    name: 'a reset, and then the shadow is killed before the link is back',
+    times: 20,
+    scenario: resetAndKill('shadow'),
+  },
+];
