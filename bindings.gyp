@@ -44,6 +44,7 @@
       'native/link/pair_primary.cc',
       'native/link/pair_resume.cc',
       'native/link/pair_shadow.cc',
+      'native/link/pair_witness.cc',
       'native/link/reconnect.cc',
       'native/link/remote_arbiter.cc',
       'native/link/socket.cc',

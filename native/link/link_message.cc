@@ -18,7 +18,7 @@ constexpr size_t kSmallBytesMax = 4096;  // every message but header data and fr
 constexpr uint8_t kHeaderDataType = 3;
 constexpr uint8_t kFrameType = 7;
 constexpr uint8_t kPagesType = 14, kKeptType = 15, kStartType = 16, kHandOverType = 17, kResumeType = 18,
-                  kResumedType = 19;
+                  kResumedType = 19, kWitnessType = 20;
 constexpr uint8_t kTypes = std::variant_size_v<LinkMessage>;
 static_assert(std::is_same_v<std::variant_alternative_t<kFrameType - 1, LinkMessage>, Frame>);
 static_assert(std::is_same_v<std::variant_alternative_t<kHeaderDataType - 1, LinkMessage>, HeaderData>);
@@ -89,6 +89,13 @@ struct Writer {
     w.u64(m.taken);
   }
   void operator()(const Resumed& m) { w.u64(m.taken); }
+  void operator()(const Witness& m) {
+    w.u32(kMagic);
+    w.u32(kLinkVersion);
+    w.text8(m.pair_id);
+    w.text8(m.shadow_id);
+    w.u64(m.generation);
+  }
 };
 
 [[noreturn]] void damaged(const std::string& what) {
@@ -180,6 +187,14 @@ LinkMessage read(uint8_t type, WireReader& r) {
       return m;
     }
     case kResumedType: return Resumed{r.u64()};
+    case kWitnessType: {
+      check_version(r);
+      Witness m;
+      m.pair_id = r.text8();
+      m.shadow_id = r.text8();
+      m.generation = r.u64();
+      return m;
+    }
     default: {
       Ended m;
       m.reason = r.u8();

@@ -89,6 +89,12 @@ struct Resume {
 struct Resumed {
   uint64_t taken = 0;
 };  // the answer
+// shadow, all that it says on a second connection: this one has nothing unread, and so ends without a reset
+// when its process does
+struct Witness {
+  std::string pair_id, shadow_id;
+  uint64_t generation = 0;
+};
 }  // namespace link_message
 
 using LinkMessage =
@@ -96,7 +102,7 @@ using LinkMessage =
                  link_message::Ready, link_message::Armed, link_message::Frame, link_message::ProgressTo,
                  link_message::Released, link_message::Ack, link_message::Heartbeat, link_message::Diverged,
                  link_message::Ended, link_message::Pages, link_message::Kept, link_message::Start,
-                 link_message::HandOver, link_message::Resume, link_message::Resumed>;
+                 link_message::HandOver, link_message::Resume, link_message::Resumed, link_message::Witness>;
 
 Bytes encode_link(const LinkMessage& message);
 // The five bytes before a frame, so that sending one needs no copy.

@@ -50,6 +50,8 @@ bool PairImpl::hear(Caller& caller) {
       greet_shadow(std::move(caller.connection), *hello);
     } else if (const auto* resume = std::get_if<Resume>(&message)) {
       take_back(std::move(caller.connection), *resume);
+    } else if (const auto* witness = std::get_if<Witness>(&message)) {
+      take_witness(std::move(caller.connection), *witness);
     }
   } catch (const Failure& failure) {
     if (caller.connection) caller.connection->send(encode_link(Refused{failure.what()}));

@@ -8,6 +8,7 @@
 //   pair_join.cc      a shadow joins a machine that runs: its state is sent, and received
 //   pair_callers.cc   who connects to a live side, until it has said what it wants
 //   pair_resume.cc    a link whose connection was reset comes back, and nobody else hears of it
+//   pair_witness.cc   a second connection, by whose end a primary knows a shadow that is dead
 //
 // Threads. The vCPU thread calls in; one thread of ours runs the loop. `mutex_` guards everything not marked
 // otherwise and is never held across poll(2), the arbiter, the listener, the shadow's own log or decoding.
@@ -168,6 +169,13 @@ class PairImpl final : public Pair {
   void seek_another_path(uint64_t now, uint64_t quiet_us);
   uint64_t another_path_due_us(uint64_t now) const;
 
+  // ---- pair_witness.cc
+  void call_witness(uint64_t now);
+  void serve_witness();
+  void take_witness(std::unique_ptr<Connection> connection, const link_message::Witness& witness);
+  void end_witness();
+  pollfd witness_poll() const;
+
   // ---- pair_shadow.cc
   void check_order(const LinkMessage& message) const;
   void handle_from_primary(Lock& lock, const LinkMessage& message);
@@ -231,8 +239,12 @@ class PairImpl final : public Pair {
   std::optional<TcpPeer> primary_at_;
   std::optional<Reconnect> call_;
   std::unique_ptr<Connection> answer_;
-  uint64_t called_at_us_ = 0, call_at_us_ = 0;
-  uint64_t asked_us_ = 0;  // how long the loop meant to sleep; loop thread only
+  uint64_t call_at_us_ = 0;
+  std::unique_ptr<Connection> witness_;
+  std::optional<Reconnect> witness_call_;
+  uint64_t witness_at_us_ = 0;
+  bool witness_closed_ = false;  // primary: as by a process that ended
+  uint64_t asked_us_ = 0;        // how long the loop meant to sleep; loop thread only
   uint64_t heartbeat_at_us_ = 0, sent_at_us_ = 0;
   double round_trip_us_ = 0;
   uint64_t announce_at_us_ = 0, announce_gap_us_ = 0;  // 0: no more

@@ -49,6 +49,7 @@ void PairImpl::run() {
   }
   link_.reset();
   end_call();
+  end_witness();
   callers_.clear();
   link_listener_.reset();
   console_->close();
@@ -86,6 +87,7 @@ void PairImpl::wait_and_serve(Lock& lock) {
   fds.push_back({listening ? link_->fd() : -1, events, 0});
   if (link_ && !listening) silence_.heard(now_us());
   fds.push_back(call_poll());
+  fds.push_back(witness_poll());
   const size_t callers_at = fds.size(), callers = callers_.size();
   for (const Caller& caller : callers_) fds.push_back({caller.connection->fd(), POLLIN, 0});
   console_->add_to(&fds);
@@ -107,6 +109,7 @@ void PairImpl::wait_and_serve(Lock& lock) {
   if (link_ && std::exchange(resume_reading_, false)) read_link(lock, /*is_first=*/true);
   if (link_ && (fds[2].revents & ~POLLOUT)) read_link(lock, false);
   if (fds[3].revents) answer_ ? hear_answer(lock) : step_call();
+  if (fds[4].revents) serve_witness();
   hear_callers(std::span(fds).subspan(callers_at, callers));
   if (link_listener_ && fds[1].revents) accept_link();
   console_->serve(std::span(fds).subspan(callers_at + callers));
@@ -158,6 +161,7 @@ void PairImpl::timers() {
   uint64_t now = now_us();
   uint64_t heartbeat_us = uint64_t{options_.heartbeat_ms} * 1000;
   if (link_) link_->is_parted() ? watch_grace(now) : watch_peer(now);
+  call_witness(now);
   watch_lag(now);
   if (link_ && knows_peer() && now >= heartbeat_at_us_) {
     heartbeat_at_us_ = now + heartbeat_us;
@@ -225,6 +229,7 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
   if (actions & kCloseLink) {
     link_.reset();
     end_call();
+    end_witness();
     joined_ = peer_ready_ = false;
     cancel_join();
     // It was never armed, and so cannot claim.

@@ -7,9 +7,8 @@
 //     <------------------------------ RESUMED taken   both send again from what the other has taken
 //
 // A process that was killed must not be waited for. A connection that ends without a reset was closed by its
-// process; a call that is refused means that nobody listens there any more. Only a reset that looks like a
-// firewall's costs the grace: of a shadow that was killed with something unread, because a primary calls
-// nobody.
+// process; a call that is refused means that nobody listens there any more. A primary, which calls nobody,
+// has a witness (pair_witness.cc).
 #include <utility>
 
 #include "error.h"
@@ -46,12 +45,18 @@ void PairImpl::part_link(const std::string& why) {
   const uint32_t grace_ms = options_.grace_ms + (role_live_ ? options_.heartbeat_ms : 0);
   grace_.restart(parted_at_us_, uint64_t{grace_ms} * 1000);
   fault_point("link-parted");
+  if (witness_closed_) {
+    lose_link(why + " The shadow's process is gone.");
+    return;
+  }
   if (!role_live_ && !call_ && !answer_) call_primary();
 }
 
 void PairImpl::link_resumed() {
   const uint64_t now = now_us();
   end_call();
+  end_witness();  // what befell the link may have befallen it
+  witness_at_us_ = 0;
   const bool loads = role_live_ && !peer_ready_;
   silence_.restart(now, loads ? kJoinSilenceUs : uint64_t{options_.silence_ms} * 1000);
   path_.restart(now, uint64_t{options_.cut_ms} * 1000);
@@ -79,6 +84,7 @@ void PairImpl::take_back(std::unique_ptr<Connection> connection, const Resume& r
     return;
   }
   // The shadow may have noticed what this side has not.
+  end_witness();
   if (!link_->is_parted()) part_link("The link was made anew by the shadow.");
   connection->send(encode_link(Resumed{link_->taken()}));
   link_->resume(std::move(connection), resume.taken);

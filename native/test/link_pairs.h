@@ -37,63 +37,73 @@ class Relay {
   std::atomic<Reset> reset{kNone};  // the second end follows when it next says something
 
  private:
+  // The shadow's connection, and ours to the primary.
+  struct Cable {
+    std::unique_ptr<Connection> ends[2];
+    bool is_over() const { return !ends[0] && !ends[1]; }
+  };
+
   void run() {
     while (!over_) {
-      pollfd fds[3] = {{listener_.fd(), POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}};
-      for (int i = 0; i < 2; i++) {
-        if (!ends_[i]) continue;
-        fds[i + 1] = {ends_[i]->fd(),
-                      static_cast<short>((mute ? 0 : POLLIN) | (ends_[i]->unsent() ? POLLOUT : 0)), 0};
+      std::vector<pollfd> fds{{listener_.fd(), POLLIN, 0}};
+      for (Cable& cable : cables_) {
+        for (auto& end : cable.ends) fds.push_back(poll_of(end.get()));
       }
-      poll(fds, 3, 1);
-      if (fds[0].revents) {
-        hang_up(0), hang_up(1);
-        take_shadow();
-        continue;
-      }
-      for (int i = 0; i < 2 && !mute; i++) {
-        if (ends_[i] && fds[i + 1].revents) pass(i, fds[i + 1].revents);
-      }
+      poll(fds.data(), fds.size(), 1);
       const Reset how = reset.exchange(kNone);
-      if (cut || how == kBoth || how == kShadowFirst) hang_up(0);
-      if (cut || how == kBoth || how == kPrimaryFirst) hang_up(1);
+      for (size_t i = 0; i < cables_.size(); i++) {
+        for (int end = 0; end < 2 && !mute; end++)
+          pass(cables_[i], end, fds[1 + 2 * i + size_t(end)].revents);
+        if (cut || how == kBoth || how == kShadowFirst) hang_up(cables_[i], 0, true);
+        if (cut || how == kBoth || how == kPrimaryFirst) hang_up(cables_[i], 1, true);
+      }
+      std::erase_if(cables_, [](const Cable& cable) { return cable.is_over(); });
+      if (fds[0].revents) take_shadow();
     }
+  }
+
+  pollfd poll_of(const Connection* end) const {
+    if (!end) return {-1, 0, 0};
+    return {end->fd(), static_cast<short>((mute ? 0 : POLLIN) | (end->unsent() ? POLLOUT : 0)), 0};
   }
 
   void take_shadow() {
     int error;
-    ends_[0] = std::make_unique<Connection>(listener_.accept());
+    Cable cable;
+    cable.ends[0] = std::make_unique<Connection>(listener_.accept());
     auto stream = connect_stream(target_, 1000, &error);
-    if (!stream) return hang_up(0);
-    ends_[1] = std::make_unique<Connection>(std::move(stream));
+    if (!stream) return hang_up(cable, 0, true);
+    cable.ends[1] = std::make_unique<Connection>(std::move(stream));
+    cables_.push_back(std::move(cable));
   }
 
-  void pass(int from, short revents) {
-    ends_[from]->flush();
+  void pass(Cable& cable, int from, short revents) {
+    Connection* in = cable.ends[from].get();
+    if (!in || !revents) return;
+    in->flush();
     if (!(revents & ~POLLOUT)) return;
-    if (!ends_[1 - from]) return hang_up(from);
-    if (ends_[from]->fill() == Connection::Fill::kClosed) {
+    if (!cable.ends[1 - from]) return hang_up(cable, from, true);
+    if (in->fill() == Connection::Fill::kClosed) {
       // A process that died hangs up, and so does its relay.
-      resets_ = ends_[from]->was_reset();
-      hang_up(0), hang_up(1);
-      resets_ = true;
+      const bool was_reset = in->was_reset();
+      hang_up(cable, 0, was_reset);
+      hang_up(cable, 1, was_reset);
       return;
     }
-    ends_[1 - from]->send(ends_[from]->unread());
-    ends_[from]->consume(ends_[from]->unread().size());
+    cable.ends[1 - from]->send(in->unread());
+    in->consume(in->unread().size());
   }
 
-  void hang_up(int end) {
-    if (!ends_[end]) return;
+  static void hang_up(Cable& cable, int end, bool resets) {
+    if (!cable.ends[end]) return;
     const linger at_once{1, 0};
-    if (resets_) setsockopt(ends_[end]->fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    ends_[end].reset();
+    if (resets) setsockopt(cable.ends[end]->fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    cable.ends[end].reset();
   }
 
   std::string target_;
   Listener listener_;
-  std::unique_ptr<Connection> ends_[2];  // the shadow's, the primary's
-  bool resets_ = true;
+  std::vector<Cable> cables_;
   std::atomic<bool> over_{false};
   std::thread thread_;
 };

@@ -25,9 +25,10 @@ constexpr uint8_t kOver = 201;     // its history is in the file
 struct World {
   std::string base = "/tmp/lockstep-proc-" + std::to_string(getpid()) + "-" + std::to_string(random()());
   PairOptions options;
-  World() {
+  explicit World(bool tcp = false) {
     options.pair_id = "pair";
-    options.link_address = "unix:" + base + "/link";
+    // The shadow must know the port before anybody listens there.
+    options.link_address = tcp ? Listener("tcp:127.0.0.1:0").address() : "unix:" + base + "/link";
     options.silence_ms = 400;
     options.heartbeat_ms = 20;
     ::mkdir(base.c_str(), 0700);
@@ -136,10 +137,10 @@ void print_times(const char* what, std::vector<uint64_t> us) {
          static_cast<unsigned long long>(us.back()), us.size());
 }
 
-TEST(kill_9_of_the_primary) {
+void kill_primaries(bool tcp) {
   std::vector<uint64_t> detection, claim, live, output;
   for (int round = 0; round < 60; round++) {
-    World world;
+    World world(tcp);
     Child primary(world, true), shadow(world, false);
     std::string text = typed_text(300);
     TestClient client({world.console(true), world.console(false)}, text, 1 + below(60));
@@ -167,19 +168,29 @@ TEST(kill_9_of_the_primary) {
   print_times("kill -9 to first output", output);
 }
 
-TEST(kill_9_of_the_shadow) {
+TEST(kill_9_of_the_primary) { kill_primaries(false); }
+TEST(kill_9_of_the_primary_at_a_tcp_link) { kill_primaries(true); }
+
+void kill_shadows(bool tcp) {
+  std::vector<uint64_t> alone;
   for (int round = 0; round < 20; round++) {
-    World world;
+    World world(tcp);
     Child primary(world, true), shadow(world, false);
     std::string text = typed_text(300);
     TestClient client({world.console(true), world.console(false)}, text, 1 + below(60));
     size_t at = 1 + below(text.size() - 1);
     run_until(client, [&] { return client.echoed().size() >= at; });
+    const uint64_t killed_us = clock_us();
     shadow.end();
     run_until(client, [&] { return client.ended() && primary.time_of(kOver) != 0; });
     CHECK(client.echoed() == text && client.have() == primary.read_history());
+    if (const uint64_t at_us = primary.time_of(PairNotice::kAlone)) alone.push_back(at_us - killed_us);
   }
+  print_times("kill -9 of a shadow to going on alone", alone);
 }
+
+TEST(kill_9_of_the_shadow) { kill_shadows(false); }
+TEST(kill_9_of_the_shadow_at_a_tcp_link) { kill_shadows(true); }
 
 // Whoever is stopped past the limit loses, wakes, and finds itself fenced; nothing it ever said is missing.
 void stop_one(bool stops_primary) {

@@ -8,7 +8,8 @@
 // that its host leaves alone, such as a machine's TAP. A namespace is a path such as /proc/PID/ns/net.
 // Options take one value, or one for frames from the first interface and one for frames from the second.
 // Prints "ready", and when its standard input ends, what it did, as a line of JSON. A line of input such as
-// "--kbit-s 0" changes an option from there on.
+// "--kbit-s 0" changes an option from there on; "--forget 1" has it forget all TCP connections, as a firewall
+// does that was replaced: what belongs to none that it saw begin is swallowed from there on.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
@@ -30,6 +31,7 @@
 #include <ctime>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -83,6 +85,30 @@ int open_end(std::string text) {
   fail(text);
 }
 
+// By the ports of both ends, in either order.
+struct Firewall {
+  bool watches = false;
+  std::set<std::pair<uint16_t, uint16_t>> known;
+
+  void forget() {
+    watches = true;
+    known.clear();
+  }
+  bool lets_pass(const uint8_t* frame, size_t length) {
+    constexpr size_t kIp = 14;
+    if (!watches || length < kIp + 20 || frame[12] != 8 || frame[13] != 0 || frame[kIp + 9] != IPPROTO_TCP)
+      return true;
+    const size_t tcp = kIp + size_t(frame[kIp] & 15) * 4;
+    if (length < tcp + 20) return true;
+    const auto port = [&](size_t at) { return uint16_t(frame[at] << 8 | frame[at + 1]); };
+    const auto key = std::minmax({port(tcp), port(tcp + 2)});
+    constexpr uint8_t kSyn = 2;
+    if (frame[tcp + 13] & kSyn) known.insert(key);
+    return known.contains(key);
+  }
+};
+Firewall firewall;
+
 struct Way {  // one direction
   double loss = 0, duplicate = 0, reorder = 0, delay_ms = 0, reorder_ms = 0, kbit_s = 0, queue_kb = 1000;
   std::mt19937_64 random;
@@ -98,7 +124,7 @@ struct Way {  // one direction
     bool lose = chance() < loss, twice = chance() < duplicate, late = chance() < reorder;
     double how_late = chance();
     frames++, bytes += length;
-    if (lose) {
+    if (lose || !firewall.lets_pass(frame, length)) {
       lost++;
       return;
     }
@@ -169,6 +195,7 @@ bool take_command(Way (&ways)[2]) {
   text[length] = 0;
   char name[64], value[64];
   if (sscanf(text, "%63s %63s", name, value) == 2) {
+    if (strcmp(name, "--forget") == 0) firewall.forget();
     set_option(ways, name, value);
     for (Way& way : ways) way.line_free_at = 0;
   }

@@ -91,6 +91,11 @@ export class BadCable {
     this.relay.stdin?.write(`--kbit-s ${kbitS}\n`);
   }
 
+  /** TCP connections that there are carry nothing any more; new ones do. */
+  forget(): void {
+    this.relay.stdin?.write('--forget 1\n');
+  }
+
   /** Takes it all away. @returns what went from near to far, and from far to near. */
   async cut(): Promise<[Carried, Carried]> {
     const lines = createInterface({ input: this.relay.stdout as NodeJS.ReadableStream });

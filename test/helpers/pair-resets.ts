@@ -1,9 +1,10 @@
 // A TCP link that is reset while both sides live: it comes back, and nobody outside notices.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { BadCable, NEAR } from './bad-cable.js';
 import { patience } from './pace.js';
 import type { PairUnderTest } from './pair.js';
 import type { Fault } from './pair-fault-list.js';
-import { must, mustBeQuiet, open, type Scenario } from './pair-faults.js';
+import { closeAll, must, mustBeQuiet, open, type Scenario } from './pair-faults.js';
 import { FLOOD_LOAD, type PairLoad, TALKS } from './pair-loads.js';
 import type { Random } from './random.js';
 
@@ -35,6 +36,35 @@ const resets: Scenario = async (random) => {
   return { ...verdict, what: `${firewall.resets} resets`, struck: back.length === 2 };
 };
 
+/** A firewall that forgets without a word: only silence says so, of both sides' kernels. */
+const swallowed: Scenario = async (random) => {
+  const cable = await BadCable.lay('host', { seed: random.seed });
+  try {
+    const { near, far } = cable;
+    const load = { ...random.pick(TALKS), lines: 200 };
+    const pair = await open({
+      load,
+      random,
+      silenceMs: patience(15_000),
+      link: `tcp:${NEAR}:7000`,
+      options: ['--insecure', '--grace', String(GRACE_MS), '--cut', String(patience(2000))],
+      inside: { primary: (argv) => near.inside(argv), shadow: (argv) => far.inside(argv) },
+    });
+    const fed = pair.feed();
+    await pair.untilLines(random.between(1, 100) * load.answers);
+    cable.forget();
+    await pair.shadow.until('resumed');
+    await pair.primary.until('resumed');
+    await fed;
+    const verdict = await pair.judge();
+    mustBeQuiet(pair);
+    return { ...verdict, what: 'swallowed', struck: true };
+  } finally {
+    await closeAll();
+    await cable.cut();
+  }
+};
+
 /** The other side is gone for good, and a firewall answers for it. */
 const resetAndKill =
   (side: 'primary' | 'shadow'): Scenario =>
@@ -55,6 +85,11 @@ const resetAndKill =
 
 export const RESETS: readonly Fault[] = [
   { name: 'resets of the link, again and again, pass unnoticed', times: 20, scenario: resets },
+  {
+    name: 'a link that a firewall swallows is tried anew before it is given up',
+    times: 20,
+    scenario: swallowed,
+  },
   {
     name: 'a reset, and then the primary is killed before the link is back',
     times: 20,
