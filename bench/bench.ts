@@ -22,6 +22,7 @@ import { pairThroughput } from './cases/pair-throughput.js';
 import { qemu } from './cases/qemu.js';
 import { redis } from './cases/redis.js';
 import { reprotect } from './cases/reprotect.js';
+import { snapshot } from './cases/snapshot.js';
 import { tcpRelay } from './cases/tcp-relay.js';
 import type { Case, Outcome, Settings } from './lib/case.js';
 import { hostFacts, watchOthers } from './lib/host.js';
@@ -38,6 +39,7 @@ const CASES: Case[] = [
   failoverConsole,
   failoverTime,
   reprotect,
+  snapshot,
   outputLatency,
   pairThroughput,
   redis,

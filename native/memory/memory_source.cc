@@ -1,5 +1,6 @@
 #include "memory/memory_source.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +26,8 @@ class ImageCopy : public MemorySource {
 constexpr uint64_t kMappedMin = 32 * 1024;
 // Of vm.max_map_count, usually 65530, which a hundred forks of a machine share.
 constexpr size_t kMappingsMax = 200;
+// As many more for equal pages in a row; so many of them share a mapping, and so many are worth one.
+constexpr size_t kRepeatsMax = 100, kRepeatedPages = 128, kRepeatedMin = 16;
 
 class ImageMap : public MemorySource {
  public:
@@ -32,11 +35,20 @@ class ImageMap : public MemorySource {
   void provide(GuestMemory& memory) override {
     check_room(image_, memory);
     const uint64_t smallest = smallest_mapped();
-    for (const ImageSegment& segment : image_.segments) {
-      if (segment.bytes >= smallest)
-        memory.map({segment.gpa, segment.bytes, file_, segment.file_offset});
+    size_t repeats = kRepeatsMax;
+    const auto& segments = image_.segments;
+    for (size_t at = 0, count; at < segments.size(); at += count) {
+      count = equal_from(at);
+      if (count >= kRepeatedMin && repeats >= count / kRepeatedPages + 1) {
+        repeats -= count / kRepeatedPages + 1;
+        repeat(segments[at], count, memory);
+        continue;
+      }
+      count = 1;
+      if (segments[at].bytes >= smallest)
+        memory.map({segments[at].gpa, segments[at].bytes, file_, segments[at].file_offset});
       else
-        copy(segment, memory);
+        copy(segments[at], memory);
     }
     // Nobody wrote them in the machine's life: they are what it starts from.
     memory.take_dirty();
@@ -44,6 +56,38 @@ class ImageMap : public MemorySource {
   }
 
  private:
+  // How many segments from here on are the same page, at one address behind the other.
+  size_t equal_from(size_t at) const {
+    const auto& segments = image_.segments;
+    const ImageSegment& first = segments[at];
+    size_t count = 1;
+    while (first.bytes == kPageBytes && at + count < segments.size()) {
+      const ImageSegment& next = segments[at + count];
+      if (next.bytes != kPageBytes || next.file_offset != first.file_offset ||
+          next.gpa != first.gpa + count * kPageBytes)
+        break;
+      count++;
+    }
+    return count;
+  }
+
+  // A page that stands in the file once and in memory many times in a row, as a program's tables do that were
+  // filled with one value: a few copies of it in a file of our own are mapped over and over.
+  void repeat(const ImageSegment& page, size_t count, GuestMemory& memory) {
+    std::vector<uint8_t> copies(kPageBytes);
+    read_exactly(copies, page.file_offset);
+    copies.resize(std::min(count, kRepeatedPages) * kPageBytes);
+    for (size_t at = kPageBytes; at < copies.size(); at += kPageBytes)
+      std::memcpy(copies.data() + at, copies.data(), kPageBytes);
+    auto file = std::make_shared<const Fd>(memfd_create("lockstep-repeats", MFD_CLOEXEC));
+    if (!*file || pwrite(file->get(), copies.data(), copies.size(), 0) != static_cast<ssize_t>(copies.size()))
+      throw_system("ERR_LOCKSTEP_MEMORY", "memfd_create", "memory of a snapshot");
+    for (size_t done = 0; done < count; done += kRepeatedPages) {
+      const uint64_t bytes = std::min(count - done, kRepeatedPages) * kPageBytes;
+      memory.map({page.gpa + done * kPageBytes, bytes, file, 0});
+    }
+  }
+
   uint64_t smallest_mapped() const {
     for (uint64_t smallest = kMappedMin;; smallest *= 2) {
       const auto is_mapped = [smallest](const ImageSegment& segment) { return segment.bytes >= smallest; };
@@ -67,9 +111,17 @@ class ImageMap : public MemorySource {
   void read_window(uint64_t at) {
     window_at_ = at;
     window_.resize(std::min(kWindowBytes, image_.file_bytes() - at));
-    const ssize_t got = pread(file_->get(), window_.data(), window_.size(), static_cast<off_t>(at));
-    if (got <= 0) throw_system("ERR_LOCKSTEP_SYSTEM", "pread", "cannot read the snapshot");
-    window_.resize(static_cast<size_t>(got));
+    read_exactly(window_, at);
+  }
+
+  void read_exactly(std::span<uint8_t> to, uint64_t at) const {
+    while (!to.empty()) {
+      const ssize_t got = pread(file_->get(), to.data(), to.size(), static_cast<off_t>(at));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) throw_system("ERR_LOCKSTEP_SYSTEM", "pread", "cannot read the snapshot");
+      to = to.subspan(static_cast<size_t>(got));
+      at += static_cast<uint64_t>(got);
+    }
   }
 
   static constexpr uint64_t kWindowBytes = 128 * 1024;
