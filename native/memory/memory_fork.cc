@@ -7,6 +7,7 @@
 
 #include "memory/digest.h"
 #include "memory/guest_memory.h"
+#include "memory/page_pieces.h"
 
 namespace lockstep {
 
@@ -66,9 +67,15 @@ std::vector<uint64_t> GuestMemory::own_pages() const {
   const bool known = pagemap() >= 0 && pread(pagemap(), entries.data(), bytes,
                                              static_cast<off_t>(first * 8)) == static_cast<ssize_t>(bytes);
   if (!known) return touched_pages(*this);
-  for (uint64_t page = 0; page < entries.size(); page++)
-    if ((entries[page] & kSwapped) || (entries[page] & (kPresent | kFileOrShared)) == kPresent)
-      own.push_back(page);
+  auto over = mappings_.begin();  // the first that does not end before the page
+  for (uint64_t page = 0; page < entries.size(); page++) {
+    if (!(entries[page] & kSwapped) && (entries[page] & (kPresent | kFileOrShared)) != kPresent) continue;
+    const uint64_t gpa = page * kPageBytes;
+    while (over != mappings_.end() && over->gpa + over->bytes <= gpa) over++;
+    // Of a huge page most may never have been written: zeros that hide nothing need not go along.
+    const bool hides = over != mappings_.end() && over->gpa <= gpa;
+    if (hides || !is_zero(view(gpa, kPageBytes))) own.push_back(page);
+  }
   return own;
 }
 
@@ -100,6 +107,8 @@ std::unique_ptr<GuestMemory> GuestMemory::fork() {
     own.clear();
   }
   auto child = std::make_unique<GuestMemory>(bytes_);
+  // There may be many, each of which writes little: a huge page for each page would be all that they hold.
+  madvise(child->host_, bytes_, MADV_NOHUGEPAGE);
   for (const Mapping& mapping : mappings_) child->map(mapping);
   for (const Range& run : runs_of(own, 0))
     std::memcpy(child->host_ + run.first * kPageBytes, host_ + run.first * kPageBytes,

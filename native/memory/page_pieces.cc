@@ -13,16 +13,16 @@ namespace {
 // A number for each page: the distance from the one before, and whether it is all zeros.
 constexpr size_t kPlainMax = 16 + kPiecePagesMax * (kPageBytes + 10);
 
-bool is_zero(std::span<const uint8_t> page) {
-  return page[0] == 0 && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
-}
-
 [[noreturn]] void damaged(const char* what) {
   throw Failure("ERR_LOCKSTEP_STATE_DAMAGED",
                 std::string("a piece of the machine's memory is damaged: ") + what);
 }
 
 }  // namespace
+
+bool is_zero(std::span<const uint8_t> page) {
+  return page[0] == 0 && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
+}
 
 // The guest may write to these pages meanwhile: they are sent again then, so a torn copy does no harm.
 Bytes encode_pages(const GuestMemory& memory, std::span<const uint64_t> pages) {
