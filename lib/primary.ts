@@ -10,6 +10,7 @@ import {
   type OptionalLogOptions,
 } from './options.js';
 import { makeSide, type PairOptions, PairSide } from './pair-side.js';
+import type { Stream } from './stream/stream.js';
 
 export type PrimaryOptions = PairOptions &
   MachineOptions &
@@ -28,15 +29,23 @@ export class Primary extends PairSide {
   /** What this pair is called at the arbiter. */
   readonly pairId: string;
 
-  /** Makes the machine and listens for its shadow. */
-  static async create(image: Image, options: PrimaryOptions): Promise<Primary> {
+  /**
+   * Makes the machine and listens for its shadow, which streams the same image where this side does; while it is on
+   * its way no other shadow can join.
+   */
+  static async create(origin: Image | Stream, options: PrimaryOptions): Promise<Primary> {
     const { pairId = randomBytes(16).toString('hex') } = options;
     if (!isPairId(pairId)) throw invalid(`'${pairId}' is no pair's id: write letters, digits, - and _`);
-    const config = { ...machineConfig(image, options), ...logConfig(options) };
+    const config =
+      'machineConfig' in origin ? await origin.machineConfig(options) : machineConfig(origin, options);
     return await makeSide(
       options,
       pairId,
-      (pair) => new Primary({ mode: 'primary', ...config, pair: { ...pair, alone: options.alone } }, pairId),
+      (pair) =>
+        new Primary(
+          { mode: 'primary', ...config, ...logConfig(options), pair: { ...pair, alone: options.alone } },
+          pairId,
+        ),
     );
   }
 

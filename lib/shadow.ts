@@ -8,6 +8,7 @@ import {
   sandboxConfig,
 } from './options.js';
 import { makeSide, type PairOptions, PairSide } from './pair-side.js';
+import type { Stream } from './stream/stream.js';
 
 export type ShadowOptions = PairOptions &
   OptionalLogOptions &
@@ -16,6 +17,8 @@ export type ShadowOptions = PairOptions &
     pairId?: string;
     /** Where the machine's network card is joined to once this side is live; its addresses come from the primary. */
     net?: CableOptions;
+    /** Of the same image, where the primary's is still on its way. */
+    stream?: Stream;
     /** @internal Test aid: kicks the vCPU at random moments. */
     kicks?: MachineOptions['kicks'];
   };
@@ -26,6 +29,7 @@ export class Shadow extends PairSide {
   static async create(options: ShadowOptions): Promise<Shadow> {
     const config = {
       ...logConfig(options),
+      ...options.stream?.storeConfig(),
       nic: options.net && cableConfig(options.net, invalid),
       ...sandboxConfig(options),
       kicksPerSecond: options.kicks?.perSecond,

@@ -30,9 +30,10 @@ class ImageFile {
   std::unique_ptr<MemorySource> make_source() const;
 
  private:
-  ImageFile(Bytes bytes, std::shared_ptr<const Fd> content, std::shared_ptr<const BlockStore> store = nullptr);
-  Bytes bytes_;                        // all, or the front alone
-  std::shared_ptr<const Fd> content_;  // of a front alone: the file,
+  ImageFile(Bytes bytes, std::shared_ptr<const Fd> content,
+            std::shared_ptr<const BlockStore> store = nullptr);
+  Bytes bytes_;                              // all, or the front alone
+  std::shared_ptr<const Fd> content_;        // of a front alone: the file,
   std::shared_ptr<const BlockStore> store_;  // or where the rest arrives
   Image image_;
 };

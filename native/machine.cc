@@ -123,15 +123,15 @@ void Machine::build(bool from_state) {
                                                        net, dirty_.get(), control_, schedule, tracked,
                                                        [this]() -> Driver& { return go_live(); }});
   if (streamed_ && !from_state)
-    run_loop_->memory_digest().begin_with(
-        config_.store_sum, [this](uint64_t page) { return streamed_->first_term(page); });
+    run_loop_->memory_digest().begin_with(config_.store_sum,
+                                          [this](uint64_t page) { return streamed_->first_term(page); });
   built_ = true;
 }
 
 std::unique_ptr<MemorySource> Machine::make_source() {
   if (!config_.store) return image_file_->make_source();
   auto streamed = std::make_unique<StreamedImage>(
-      config_.store, config_.confined, [this] { return control_.stopping(); },
+      config_.store, config_.confined, maker_, [this] { return control_.stopping(); },
       [this](const Failure& failure) { listener_.on_warning(failure.code, failure.what()); });
   streamed_ = streamed.get();
   return streamed;
@@ -163,7 +163,7 @@ Driver& Machine::go_live() {
   if (pair_ && options_.net && !nic_)
     listener_.on_warning("ERR_LOCKSTEP_NET",
                          "this side's network card is joined to nothing: what it sends is lost");
-  if (pair_) serve_joins();
+  if (pair_ && !streamed_) serve_joins();
   if (pair_)
     recorder_->took_over(pair_->status().generation);
   else
@@ -260,7 +260,7 @@ void Machine::run() {
     driver = replayer_.get();
   } else {
     if (pair_ && !pair_->wait_protected()) return listener_.on_ended({"closed", 0, "", {}});
-    if (pair_) serve_joins();
+    if (pair_ && !streamed_) serve_joins();
     auto encoder = config_.mode == Mode::kRun ? nullptr : std::make_unique<FrameEncoder>(received_);
     // A machine that goes on from elsewhere does so at its own time.
     auto recorder = make_recorder(std::move(encoder), make_clock(run_loop_->progression().time_us));

@@ -161,6 +161,7 @@ class Machine {
   void while_standing(const std::function<void(const Standing&)>& work);
   const Image& image() const { return image_file_->image(); }
   bool has_program() const { return guest_ == StartMode::kProgram; }
+  // Not of a machine whose memory is on its way: a joining shadow would wait for all of it.
   void serve_joins();
   void load_state(LogHeader* header);
   RecordingClock make_clock(uint64_t start_us) const;
@@ -177,6 +178,7 @@ class Machine {
 
   MachineConfig config_;
   MachineListener& listener_;
+  const std::thread::id maker_ = std::this_thread::get_id();
   MachineOptions options_;
   Control control_;
   Inbox inbox_;

@@ -47,9 +47,10 @@ void Machine::prepare_origin() {
   LogHeader header;
   header.options = options_.serialise();
   std::copy(std::begin(image().header.sha256), std::end(image().header.sha256), header.image_sha256.begin());
-  // A shadow has nothing else to start from.
-  if (!config_.image_by_hash.value_or(image_file_->is_snapshot()) || config_.mode == Mode::kPrimary)
-    header.image = image_file_->whole();
+  // A shadow has nothing else to start from; unless it streams it, too.
+  const bool by_hash = config_.image_by_hash.value_or(image_file_->is_snapshot());
+  const bool on_its_way = config_.store && config_.store->missing() > 0;
+  if (!on_its_way && (!by_hash || config_.mode == Mode::kPrimary)) header.image = image_file_->whole();
   start_log(&header);
   Bytes encoded = encode_log_header(header);
   if (!config_.log.empty()) log_ = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
@@ -121,7 +122,7 @@ void Machine::prepare_replay() {
 void Machine::build_from(const LogHeader& header) {
   if (!header.start) {
     if (snapshot_) throw Failure("ERR_LOCKSTEP_LOG_DAMAGED", "the log does not say where it starts");
-    memory_source_ = image_file_->make_source();
+    memory_source_ = make_source();
     return build();
   }
   if (header.memory.empty() && snapshot_) {
@@ -185,7 +186,14 @@ void Machine::prepare_shadow() {
   if (control_.stopping()) pair_->stop();
   LogHeader header;
   decode_log_header(encoded, &header);
-  load_image(ImageFile::from_bytes(std::move(header.image)));
+  if (header.image.empty() && !config_.store)
+    throw Failure("ERR_LOCKSTEP_IMAGE_MISSING", "the primary's image is still on its way to it",
+                  "stream the same image to this side");
+  load_image(header.image.empty() ? ImageFile::on_its_way(config_.store)
+                                  : ImageFile::from_bytes(std::move(header.image)));
+  if (!std::equal(header.image_sha256.begin(), header.image_sha256.end(), image().header.sha256))
+    throw Failure("ERR_LOCKSTEP_WRONG_IMAGE", "the primary's machine started from another image",
+                  "stream the same image to this side");
   options_ = MachineOptions::parse(header.options);
   model_ = CpuModel::parse(options_.cpu_model);
   if (config_.nic.kind != NicConfig::Kind::kNone && !options_.net)

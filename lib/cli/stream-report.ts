@@ -60,11 +60,12 @@ export class StreamReport {
 }
 
 function describe(status: StreamProgress): string {
-  const { state, bytes: have, bytesTotal, rate, demandFaults, refetched, trouble } = status;
+  const { state, bytes: have, bytesTotal, rate, demandFaults, waitedFor, refetched, trouble } = status;
   const share = `${bytes(have)} of ${bytes(bytesTotal)} (${Math.floor((100 * have) / bytesTotal)}%)`;
   const more = [
     ...(state === 'starting' || state === 'fetching' ? [`${bytes(rate)}/s`] : []),
-    ...(demandFaults > 0 ? [`${count(demandFaults, 'block')} waited for`] : []),
+    ...(demandFaults > 0 ? [`the program waited for ${count(demandFaults, 'block')}`] : []),
+    ...(waitedFor > 0 ? [`and waits for ${waitedFor}`] : []),
     ...(refetched > 0 ? [`${refetched} came damaged`] : []),
   ];
   const what = {

@@ -34,6 +34,8 @@ export class Fetcher {
   bytesReceived = 0;
   /** Blocks that came damaged and were fetched again. */
   refetched = 0;
+  /** What came and is not in the file yet. */
+  bufferedBytes = 0;
   /** Of the last moments, in bytes a second. */
   rate = 0;
   readonly #parts: FetcherParts;
@@ -127,24 +129,36 @@ export class Fetcher {
   async #receive(job: Job, { start, whole, body }: Piece): Promise<void> {
     const places = whole ? this.#parts.plan.restOf(job.pack) : job.places;
     let pending = Buffer.alloc(0);
+    let counted = 0;
+    // Whatever becomes of this body, its part of the sum goes with it.
+    const count = (bytes: number) => {
+      this.bufferedBytes += bytes - counted;
+      counted = bytes;
+    };
     let at = start;
     let next = 0;
-    for await (const chunk of body) {
-      this.#received(chunk.length);
-      pending = pending.length > 0 ? Buffer.concat([pending, chunk]) : Buffer.from(chunk);
-      for (; next < places.length; next++) {
-        const place = places[next] as Place;
-        if (place.start > at) {
-          const skipped = Math.min(place.start - at, pending.length);
-          pending = pending.subarray(skipped);
-          at += skipped;
+    try {
+      for await (const chunk of body) {
+        this.#received(chunk.length);
+        pending = pending.length > 0 ? Buffer.concat([pending, chunk]) : Buffer.from(chunk);
+        count(pending.length);
+        for (; next < places.length; next++) {
+          const place = places[next] as Place;
+          if (place.start > at) {
+            const skipped = Math.min(place.start - at, pending.length);
+            pending = pending.subarray(skipped);
+            at += skipped;
+          }
+          if (place.start > at || place.end - at > pending.length) break;
+          await this.#take(place, pending.subarray(0, place.end - place.start));
+          pending = pending.subarray(place.end - place.start);
+          at = place.end;
         }
-        if (place.start > at || place.end - at > pending.length) break;
-        await this.#take(place, pending.subarray(0, place.end - place.start));
-        pending = pending.subarray(place.end - place.start);
-        at = place.end;
+        count(pending.length);
+        if (next === places.length && whole) break;
       }
-      if (next === places.length && whole) break;
+    } finally {
+      count(0);
     }
     if (next < places.length) throw new Error('it sent less than it had promised');
   }

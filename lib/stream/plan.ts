@@ -33,12 +33,16 @@ const WANTED_BYTES = 48 * 1024;
 export class Plan {
   /** How many places are not here yet. */
   missing = 0;
-  /** What they take, compressed. */
+  /** How many blocks of the image are. */
+  blocksHere = 0;
+  /** What the missing places take, compressed. */
   bytesMissing = 0;
   readonly #sequence: Uint32Array;
   readonly #placeOf: Place[] = [];
   /** Of each pack, in their order there. */
   readonly #packs: Place[][];
+  /** How many of them somebody stands still for. */
+  wantedMissing = 0;
   readonly #wanted: Place[] = [];
   #next = 0;
 
@@ -69,6 +73,7 @@ export class Plan {
       places.forEach((place, index) => {
         place.index = index;
         if (place.blocks.some((block) => !have[block])) this.#isMissing(place);
+        else this.blocksHere += place.blocks.length;
       });
     }
   }
@@ -80,6 +85,7 @@ export class Plan {
   want(block: number): void {
     const place = this.#placeOf[block];
     if (!place || place.state === 'here') return;
+    if (!place.wanted) this.wantedMissing++;
     place.wanted = true;
     this.#wanted.push(place);
   }
@@ -111,6 +117,8 @@ export class Plan {
 
   put(place: Place): void {
     if (place.state === 'here') return;
+    if (place.wanted) this.wantedMissing--;
+    this.blocksHere += place.blocks.length;
     place.state = 'here';
     this.missing--;
     this.bytesMissing -= place.end - place.start;

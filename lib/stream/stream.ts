@@ -46,8 +46,14 @@ export interface StreamProgress {
   bytesReceived: number;
   /** In a second. */
   rate: number;
-  /** Blocks for which the machine stood still until they came. */
+  /** Blocks for which the machine stood still until they came, or still does. */
   demandFaults: number;
+  /** Blocks for which it stands still now. */
+  waitedFor: number;
+  /** What the file takes of the disk. */
+  diskBytes: number;
+  /** What was received and is not in the file yet: of each connection at most one block and what came with it. */
+  bufferedBytes: number;
   /** Blocks that came damaged and were fetched again. */
   refetched: number;
   /** What is wrong with the mirrors, or with the stream. */
@@ -139,8 +145,7 @@ export class Stream implements AsyncDisposable {
   async createMachine(
     options: MachineOptions & ConsoleOptions & { signal?: AbortSignal } = {},
   ): Promise<Machine> {
-    await this.ready(options);
-    return this.#machine(options, 'run');
+    return new Machine({ mode: 'run', ...(await this.machineConfig(options)) }, options);
   }
 
   /**
@@ -150,8 +155,21 @@ export class Stream implements AsyncDisposable {
   async createRecorded(
     options: MachineOptions & ConsoleOptions & Omit<LogOptions, 'imageByHash'> & { signal?: AbortSignal },
   ): Promise<Machine> {
+    const log = logConfig({ ...options, imageByHash: true });
+    return new Machine({ mode: 'record', ...(await this.machineConfig(options)), ...log }, options);
+  }
+
+  /** The configuration of a machine that starts from this, once one can. @internal */
+  async machineConfig(
+    options: MachineOptions & { signal?: AbortSignal },
+  ): Promise<Omit<NativeConfig, 'mode'>> {
     await this.ready(options);
-    return this.#machine(options, 'record', logConfig({ ...options, imageByHash: true }));
+    return { ...machineShare(this, options), ...this.storeConfig() };
+  }
+
+  /** @internal */
+  storeConfig(): Pick<NativeConfig, 'store' | 'storeSum'> {
+    return { store: this.#file.store, storeSum: this.#manifest.published.memorySum };
   }
 
   get status(): StreamProgress {
@@ -166,6 +184,9 @@ export class Stream implements AsyncDisposable {
       bytesReceived: this.#fetcher.bytesReceived,
       rate: this.#fetcher.rate,
       demandFaults: this.#demandFaults,
+      waitedFor: this.#plan.wantedMissing,
+      diskBytes: published.front.length + this.#plan.blocksHere * published.image.blockBytes,
+      bufferedBytes: this.#fetcher.bufferedBytes,
       refetched: this.#fetcher.refetched,
       ...(trouble !== undefined && { trouble }),
     };
@@ -203,16 +224,6 @@ export class Stream implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  #machine(
-    options: MachineOptions & ConsoleOptions,
-    mode: 'run' | 'record',
-    log?: Partial<NativeConfig>,
-  ): Machine {
-    const storeSum = this.#manifest.published.memorySum;
-    const { store } = this.#file;
-    return new Machine({ ...machineShare(this, options), ...log, mode, store, storeSum }, options);
   }
 
   async #run(): Promise<void> {

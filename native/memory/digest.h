@@ -45,7 +45,7 @@ class MemoryDigest {
   uint64_t pages_;
   std::vector<uint64_t> page_hash_;  // empty as long as nobody asked: a machine may never be
   uint64_t sum_ = 0;
-  bool expects_known_ = false;   // pages that are still to come count already
+  bool expects_known_ = false;  // pages that are still to come count already
   FirstTerm first_term_;
   std::vector<bool> looked_up_;  // pages whose first term is known
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "guest/abi.h"
 #include "memory/digest.h"
 
 namespace lockstep {
@@ -20,14 +21,14 @@ bool begins_with_a_page(const ImageSegment& segment) { return segment.gpa % kPag
 
 }  // namespace
 
-StreamedImage::StreamedImage(std::shared_ptr<BlockStore> store, bool confined,
+StreamedImage::StreamedImage(std::shared_ptr<BlockStore> store, bool confined, std::thread::id never_waits,
                              std::function<bool()> cancelled, std::function<void(const Failure&)> failed)
     : store_(std::move(store)),
       image_(store_->image()),
       confined_(confined),
+      never_waits_(never_waits),
       cancelled_(std::move(cancelled)),
-      failed_(std::move(failed)),
-      maker_(std::this_thread::get_id()) {}
+      failed_(std::move(failed)) {}
 
 StreamedImage::~StreamedImage() { store_->remove(this); }
 
@@ -36,12 +37,18 @@ uint64_t StreamedImage::block_of(uint64_t file_offset) const {
 }
 
 // What is written while the machine is made, and what the monitor looks at from the thread that brings
-// blocks: the first page of each segment of an image that boots (the guest kernel's header), and segments
-// that share pages.
+// blocks. Of a snapshot that is the page that may get another seed; of an image that boots, the first and
+// last pages of each segment (the guest kernel's header among them), and segments that share pages.
 std::vector<uint64_t> StreamedImage::needed_first(const Image& image) {
   const ImageHeader& header = image.header;
   std::vector<uint64_t> blocks;
-  if (header.mode == static_cast<uint32_t>(StartMode::kSnapshot)) return blocks;
+  if (header.mode == static_cast<uint32_t>(StartMode::kSnapshot)) {
+    for (const ImageSegment& segment : image.segments)
+      if (segment.gpa <= LS_GPA_BOOT && LS_GPA_BOOT < end_of(segment))
+        blocks.push_back((segment.file_offset + LS_GPA_BOOT - segment.gpa - header.content_offset) /
+                         header.block_bytes);
+    return blocks;
+  }
   for (const ImageSegment& segment : image.segments) {
     if (segment.bytes == 0) continue;
     const uint64_t from = segment.file_offset - header.content_offset;
@@ -58,9 +65,7 @@ std::vector<uint64_t> StreamedImage::needed_first(const Image& image) {
 
 void StreamedImage::provide(GuestMemory& memory) {
   check_room(image_, memory);
-  for (uint64_t block : needed_first(image_))
-    if (!store_->has(block))
-      throw Failure("ERR_LOCKSTEP_STATE", "the start of the image has not arrived yet");
+  for (uint64_t block : needed_first(image_)) wait_for(block);
   for (const ImageSegment& segment : image_.segments)
     if (begins_with_a_page(segment) && segment.bytes > 0) segments_.push_back(segment);
   std::sort(segments_.begin(), segments_.end(),
@@ -75,8 +80,7 @@ void StreamedImage::provide(GuestMemory& memory) {
     else
       ranges.push_back({segment.gpa, end - segment.gpa});
   }
-  for (const GuestRange& range : ranges)
-    memory.expect({range.gpa / kPageBytes, range.bytes / kPageBytes});
+  for (const GuestRange& range : ranges) memory.expect({range.gpa / kPageBytes, range.bytes / kPageBytes});
   PageSource& source = *this;
   if (!ranges.empty())
     faults_ = std::make_unique<PageFaults>(memory, source, std::move(ranges), kPagesAtOnce, confined_);
@@ -164,13 +168,16 @@ void StreamedImage::arrived(uint64_t block) {
 // Whoever of the monitor's touches memory waits here and not in the host's kernel, where it could not be told
 // to stop.
 void StreamedImage::gate(uint64_t gpa, uint64_t bytes) const {
-  while (const std::optional<uint64_t> block = first_missing(gpa, bytes)) {
-    if (std::this_thread::get_id() == maker_)
-      throw Failure("ERR_LOCKSTEP_NOT_ARRIVED", "this part of the machine's memory has not arrived yet",
-                    "wait until it is there");
-    if (!store_->wait_for(*block, cancelled_))
-      throw Failure("ERR_LOCKSTEP_CLOSED", "the machine was closed while it waited for a part of its memory");
-  }
+  while (const std::optional<uint64_t> block = first_missing(gpa, bytes)) wait_for(*block);
+}
+
+void StreamedImage::wait_for(uint64_t block) const {
+  if (store_->has(block)) return;
+  if (std::this_thread::get_id() == never_waits_)
+    throw Failure("ERR_LOCKSTEP_NOT_ARRIVED", "this part of the machine's memory has not arrived yet",
+                  "wait until it is there");
+  if (!store_->wait_for(block, cancelled_))
+    throw Failure("ERR_LOCKSTEP_CLOSED", "the machine was closed while it waited for a part of its memory");
 }
 
 std::optional<uint64_t> StreamedImage::first_missing(uint64_t gpa, uint64_t bytes) const {

@@ -13,10 +13,10 @@ namespace lockstep {
 
 class StreamedImage : public MemorySource, private PageSource, private BlockStore::Listener {
  public:
-  // `cancelled` ends the waiting of the machine's own threads; `failed` hears, once, that the file cannot be
-  // read. The thread that makes this may not wait for a page: others bring them by way of it.
-  StreamedImage(std::shared_ptr<BlockStore> store, bool confined, std::function<bool()> cancelled,
-                std::function<void(const Failure&)> failed);
+  // `never_waits`: the thread by way of which blocks arrive. `cancelled` ends the waiting of others; `failed`
+  // hears, once, that the file cannot be read.
+  StreamedImage(std::shared_ptr<BlockStore> store, bool confined, std::thread::id never_waits,
+                std::function<bool()> cancelled, std::function<void(const Failure&)> failed);
   ~StreamedImage() override;
 
   void provide(GuestMemory& memory) override;
@@ -31,13 +31,14 @@ class StreamedImage : public MemorySource, private PageSource, private BlockStor
   // All of the memory is there and like any other.
   bool is_complete() const { return faults_ && faults_->is_complete(); }
 
-  // Blocks that have to be there before provide().
+  // Blocks that provide() waits for, where it may.
   static std::vector<uint64_t> needed_first(const Image& image);
 
  private:
   size_t read(uint64_t gpa, std::span<uint8_t> to) override;
   void arrived(uint64_t block) override;
   void gate(uint64_t gpa, uint64_t bytes) const;
+  void wait_for(uint64_t block) const;
   std::optional<uint64_t> first_missing(uint64_t gpa, uint64_t bytes) const;  // block
   void index_blocks();
   uint64_t block_of(uint64_t file_offset) const;
@@ -46,9 +47,9 @@ class StreamedImage : public MemorySource, private PageSource, private BlockStor
   std::shared_ptr<BlockStore> store_;
   const Image& image_;
   const bool confined_;
+  const std::thread::id never_waits_;
   const std::function<bool()> cancelled_;
   const std::function<void(const Failure&)> failed_;
-  const std::thread::id maker_;
   bool told_ = false;
   std::vector<ImageSegment> segments_;  // ascending, of those that begin with a page
   // Which segments hold a block's content: `users_` from `first_user_[block]` to that of the next.

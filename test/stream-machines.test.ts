@@ -1,0 +1,71 @@
+/** Snapshots and pairs whose memory is still on its way. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { Arbiter, ConsoleClient, Machine, Primary, publish, Shadow, Stream } from '../lib/index.js';
+import { drain, printedRandom, scratch } from './helpers/command.js';
+import { makePublished } from './helpers/published.js';
+import { FIXED, firstLine, serveSite, thinLine } from './helpers/streams.js';
+import { TEN_MBIT } from './helpers/thin-line.js';
+
+test('a snapshot goes on while it arrives, and ends where one does that was at hand', async (t) => {
+  const directory = scratch(t);
+  const made = await makePublished(directory, printedRandom(t), { files: 16 });
+  const first = await Machine.create(made.image, { ...FIXED, stderr: 'ignore' });
+  await first.start();
+  t.is(await firstLine(first), 'ready\n');
+  const path = join(directory, 'app.snapshot');
+  await first.snapshot(path);
+  await first.close();
+  await publish(path, made.site);
+  const line = await thinLine(t, (await serveSite(t, made)).url);
+  const output = join(directory, 'got.snapshot');
+  await using stream = await Stream.open(`${line.url}app.snapshot`, { output });
+  const go = async (machine: Machine) => {
+    await machine.start();
+    machine.stdin.write('go\n');
+    t.is((await drain(machine.stdout)).toString(), made.answer);
+    t.is((await machine.ended).status, 0);
+    const digest = await machine.digest();
+    await machine.close();
+    return digest;
+  };
+  const machine = await stream.createMachine({ stderr: 'ignore' });
+  t.is(stream.status.state, 'fetching');
+  const streamed = await go(machine);
+  t.true(stream.status.demandFaults > 0);
+  await stream.finished;
+  t.true(readFileSync(output).equals(readFileSync(path)));
+  t.deepEqual(streamed, await go(await Machine.restore(path, { stderr: 'ignore' })));
+});
+
+test('a shadow that streams the same image takes over in the midst of it', async (t) => {
+  const directory = scratch(t);
+  const made = await makePublished(directory, printedRandom(t), { files: 40 });
+  const line = await thinLine(t, (await serveSite(t, made)).url, TEN_MBIT / 2);
+  const open = (output: string) => Stream.open(`${line.url}app.lsm`, { output: join(directory, output) });
+  const [ours, theirs] = await Promise.all([open('a.lsm'), open('b.lsm')]);
+  const address = (name: string) => `unix:${join(directory, name)}`;
+  const common = { link: address('link'), arbiter: Arbiter.inProcess(), unread: 'stop' as const };
+  const primary = await Primary.create(ours, { ...FIXED, ...common, console: address('p') });
+  const shadow = await Shadow.create({ ...common, console: address('s'), stream: theirs });
+  t.teardown(async () => {
+    await Promise.all([primary.close(), shadow.close()]);
+    await Promise.all([ours.close(), theirs.close()]);
+  });
+  await Promise.all([primary.start(), shadow.start()]);
+  const client = await ConsoleClient.connect({ addresses: [address('p'), address('s')] });
+  t.teardown(() => client.close());
+  let text = '';
+  client.stdout.on('data', (chunk) => {
+    text += chunk;
+  });
+  while (text !== 'ready\n') await new Promise((again) => setTimeout(again, 5));
+  t.is(theirs.status.state, 'fetching');
+  client.stdin.write('go\n');
+  while (text.split('\n').length < 4) await new Promise((again) => setTimeout(again, 5));
+  t.is(theirs.status.state, 'fetching');
+  await Promise.all([primary.close(), ours.close()]);
+  t.is((await client.ended).status, 0);
+  t.is(text, `ready\n${made.answer}`);
+});
