@@ -141,7 +141,12 @@ std::unique_ptr<Recorder> Machine::make_recorder(std::unique_ptr<FrameEncoder> e
                                                  RecordingClock clock) {
   if (has_program())
     watchdog_ = std::make_unique<Watchdog>(
-        *memory_, [this] { return run_loop_->computes_since_us(); },
+        *memory_,
+        // To wait for a page is not to compute.
+        [this] {
+          const uint64_t since_us = run_loop_->computes_since_us();
+          return streamed_ ? streamed_->computes_since_us(since_us) : since_us;
+        },
         [clock] { return clock.is_fixed() ? UINT64_MAX - 1 : clock.sample(0); }, [this] { vcpu_->kick(); });
   return std::make_unique<Recorder>(Recorder::Parts{
       run_loop_->progression(), *inputs_, control_, *outputs_, clock, std::move(encoder), log_.get(),

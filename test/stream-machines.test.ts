@@ -2,7 +2,17 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { Arbiter, ConsoleClient, Machine, Primary, publish, Shadow, Stream } from '../lib/index.js';
+import {
+  Arbiter,
+  ConsoleClient,
+  Image,
+  Machine,
+  Primary,
+  publish,
+  replay,
+  Shadow,
+  Stream,
+} from '../lib/index.js';
 import { drain, printedRandom, scratch } from './helpers/command.js';
 import { makePublished } from './helpers/published.js';
 import { FIXED, firstLine, serveSite, thinLine } from './helpers/streams.js';
@@ -15,28 +25,30 @@ test('a snapshot goes on while it arrives, and ends where one does that was at h
   await first.start();
   t.is(await firstLine(first), 'ready\n');
   const path = join(directory, 'app.snapshot');
-  await first.snapshot(path);
+  const { digest } = await first.snapshot(path);
   await first.close();
   await publish(path, made.site);
   const line = await thinLine(t, (await serveSite(t, made)).url);
   const output = join(directory, 'got.snapshot');
+  const log = join(directory, 'x.log');
   await using stream = await Stream.open(`${line.url}app.snapshot`, { output });
-  const go = async (machine: Machine) => {
-    await machine.start();
-    machine.stdin.write('go\n');
-    t.is((await drain(machine.stdout)).toString(), made.answer);
-    t.is((await machine.ended).status, 0);
-    const digest = await machine.digest();
-    await machine.close();
-    return digest;
-  };
-  const machine = await stream.createMachine({ stderr: 'ignore' });
+  const machine = await stream.createRecorded({ log, digestEvery: 1, stderr: 'ignore' });
+  t.deepEqual(await machine.digest(), digest);
   t.is(stream.status.state, 'fetching');
-  const streamed = await go(machine);
+  await machine.start();
+  machine.stdin.write('go\n');
+  t.is((await drain(machine.stdout)).toString(), made.answer);
+  t.is((await machine.ended).status, 0);
+  await machine.close();
   t.true(stream.status.demandFaults > 0);
   await stream.finished;
   t.true(readFileSync(output).equals(readFileSync(path)));
-  t.deepEqual(streamed, await go(await Machine.restore(path, { stderr: 'ignore' })));
+  const again = await replay(log, { image: await Image.open(output) });
+  const { divergence, ended, digests } = await again.result;
+  t.is(divergence, null);
+  t.is(ended?.status, 0);
+  t.true(digests.checked > 1);
+  await again.close();
 });
 
 test('a shadow that streams the same image takes over in the midst of it', async (t) => {

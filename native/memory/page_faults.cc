@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "sandbox.h"
@@ -36,6 +37,11 @@ Fd open_userfaultfd() {
   if (ioctl(fd, UFFDIO_API, &api))
     throw_system("ERR_LOCKSTEP_USERFAULTFD", "UFFDIO_API", "this kernel's userfaultfd is another", kHint);
   return result;
+}
+
+uint64_t monotonic_us() {
+  const auto since_start = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(since_start).count());
 }
 
 bool is_zero(std::span<const uint8_t> page) {
@@ -105,6 +111,11 @@ void PageFaults::let_go() {
   standing_.clear();
 }
 
+void PageFaults::note_standing() {
+  if (stands_still_ && standing_.empty()) went_on_us_ = monotonic_us();
+  stands_still_ = !standing_.empty();
+}
+
 void PageFaults::serve() {
   pthread_setname_np(pthread_self(), "lockstep-pages");
   // Where the host's kernel has no such filters, the machine's own thread says so.
@@ -118,6 +129,7 @@ void PageFaults::serve() {
     take_faults();
     take_arrivals();
     if (released_) let_go();
+    note_standing();
     if (all_here_ && !stop_) return finish();
   }
 }

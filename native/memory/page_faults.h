@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <span>
@@ -49,6 +50,11 @@ class PageFaults {
   // Any thread, once the machine is over and its vCPU was told so: whoever stands still is let go, and the
   // memory is torn. Not every KVM lets a signal interrupt who waits for a page.
   void release();
+  // Any thread: of somebody who computes since then, since when he really does; 0: he stands still.
+  uint64_t computes_since_us(uint64_t since_us) const {
+    if (stands_still_) return 0;
+    return since_us ? std::max<uint64_t>(since_us, went_on_us_) : 0;
+  }
   bool is_complete() const { return complete_.load(std::memory_order_acquire); }
   uint64_t faults() const { return faults_.load(std::memory_order_relaxed); }
 
@@ -57,6 +63,7 @@ class PageFaults {
   void take_faults();
   void take_arrivals();
   void let_go();
+  void note_standing();
   void finish();
   bool fill_around(uint64_t gpa);
   void fill(GuestRange range);
@@ -76,6 +83,8 @@ class PageFaults {
   std::vector<uint64_t> standing_;  // pages for which somebody stands still
   std::atomic<uint64_t> faults_{0};
   std::atomic<bool> complete_{false}, stop_{false}, all_here_{false}, released_{false};
+  std::atomic<bool> stands_still_{false};
+  std::atomic<uint64_t> went_on_us_{0};  // when nobody stood still any more
   std::mutex mutex_;
   std::vector<GuestRange> arrivals_;
   std::thread thread_;

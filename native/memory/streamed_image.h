@@ -28,6 +28,9 @@ class StreamedImage : public MemorySource, private PageSource, private BlockStor
   void release() {
     if (faults_) faults_->release();
   }
+  uint64_t computes_since_us(uint64_t since_us) const {
+    return faults_ ? faults_->computes_since_us(since_us) : since_us;
+  }
   // All of the memory is there and like any other.
   bool is_complete() const { return faults_ && faults_->is_complete(); }
 
