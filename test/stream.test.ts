@@ -1,5 +1,6 @@
 /** Machines that start before the download of their image ends. */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -228,4 +229,22 @@ test('lockstep publish, stream: a program answers, and its image is left whole',
   t.is(last.event, 'stream');
   t.is(last.state, 'whole');
   t.is(last.bytes, last.bytesTotal);
+});
+
+test('lockstep stream --user goes on as that user, to the end', async (t) => {
+  const directory = scratch(t);
+  const made = await makePublished(directory, printedRandom(t), { files: 4 });
+  const home = join(directory, 'home');
+  mkdirSync(home, { mode: 0o755 });
+  const argv = ['stream', join(made.site, 'app.lsm'), '-o', join(home, 'got.lsm'), '--user', 'nobody'];
+  const refused = await run(argv, { input: 'go\n' });
+  t.is(refused.status, 125);
+  t.regex(refused.stderr, /--user nobody cannot write to .*home, and the image gets its name there/);
+  for (const path of [directory, made.site, join(made.site, 'packs')]) chmodSync(path, 0o755);
+  const uid = Number(execFileSync('id', ['-u', 'nobody']));
+  chownSync(home, uid, 0);
+  const streamed = await run(argv, { input: 'go\n' });
+  t.is(streamed.status, 0, streamed.stderr);
+  t.is(streamed.stdout.toString(), `ready\n${made.answer}`);
+  t.is(statSync(join(home, 'got.lsm')).uid, uid);
 });

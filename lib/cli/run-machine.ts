@@ -25,7 +25,7 @@ export function processOptions(
 
 /** Resolves with the status to exit with. The machine was made with {@link processOptions}. */
 export async function runMachine(
-  flags: MachineFlags,
+  flags: MachineFlags & { log?: string; output?: string },
   machine: Machine,
   origin: Pick<Image, 'isSnapshot'>,
   user: User | undefined,

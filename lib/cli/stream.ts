@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import type { Machine } from '../machine.js';
 import { Stream } from '../stream/stream.js';
 import type { MachineFlags } from './options.js';
-import { reportError, say } from './report.js';
+import { reportError } from './report.js';
 import { processOptions, runMachine } from './run-machine.js';
 import { StreamReport } from './stream-report.js';
 import { findUser } from './user.js';
@@ -19,6 +19,9 @@ interface StreamFlags extends MachineFlags {
   digestEvery?: number;
   json?: boolean;
 }
+
+/** Ctrl-C, SIGTERM, and Lockstep's own failures, which were told already. */
+const GIVES_UP = [130, 143, 125];
 
 /** `lockstep stream`: the program's status; when it ends early, the rest is fetched before this does. */
 export default async function stream(flags: StreamFlags, address: string): Promise<number> {
@@ -48,10 +51,11 @@ export default async function stream(flags: StreamFlags, address: string): Promi
       report.guestRuns();
       // From here on Ctrl-C is the guest's, and a second one ends the machine.
       process.off('SIGINT', onInterrupt).off('SIGTERM', onTerminate);
-      status = await runUntilEnd(streamed, flags, machine, user);
+      status = await runUntilEnd(streamed, { ...flags, log: flags.record, output }, machine, user);
       process.on('SIGINT', onInterrupt).on('SIGTERM', onTerminate);
       report.guestEnded();
-      if (status === 130 || status === 143) await streamed.close();
+      // Who was stopped, or could not start, does not wait for the rest.
+      if (GIVES_UP.includes(status)) await streamed.close();
     }
     await Promise.race([streamed.finished, aborted(signal)]);
     await streamed.close();
@@ -59,7 +63,7 @@ export default async function stream(flags: StreamFlags, address: string): Promi
     return status ?? 0;
   } catch (error) {
     await streamed?.close();
-    if (signal.aborted || status === 130 || status === 143) return status ?? 130;
+    if (signal.aborted || GIVES_UP.includes(status ?? 0)) return status ?? 130;
     return reportError(error);
   } finally {
     report.close();
@@ -77,14 +81,11 @@ function createMachine(streamed: Stream, flags: StreamFlags, signal: AbortSignal
 /** A machine that can get no more of its memory would stand still for ever. */
 async function runUntilEnd(
   streamed: Stream,
-  flags: StreamFlags,
+  flags: StreamFlags & { log?: string },
   machine: Machine,
   user: ReturnType<typeof findUser>,
 ): Promise<number> {
-  streamed.finished.catch((error: unknown) => {
-    say(flags, (error as Error).message);
-    void machine.close();
-  });
+  streamed.finished.catch(() => void machine.close());
   return runMachine(flags, machine, streamed, user);
 }
 

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { parseAddress } from '../console/address.js';
 import { invalid } from '../options.js';
 import { packageRoot } from '../package-root.js';
+import { partPath } from '../stream/part-file.js';
 import type { LogFlags, MachineFlags, PairFlags } from './options.js';
 
 export interface User {
@@ -72,15 +73,18 @@ const unixPath = (address: string) => (address.startsWith('unix:') ? [address.sl
 
 /** The files and sockets that this process has made: its log, and where it listens. */
 function made(flags: Flags, startedAs: Side | undefined): string[] {
-  const { log, control, link = '', console = '' } = flags;
+  const { log, control, output, link = '', console = '' } = flags;
+  const streamed = output === undefined ? [] : [output, partPath(output)];
   const sockets = startedAs === 'primary' ? [...unixPath(link), ...unixPath(console)] : unixPath(console);
-  return [log, control, ...sockets].filter((path) => path !== undefined);
+  return [log, control, ...streamed, ...sockets].filter((path) => path !== undefined);
 }
 
-/** What a side of a pair opens only when the other is lost. */
-function needs({ arbiter = '', relink, link = '' }: Flags, startedAs: Side | undefined): Need[] {
+/** What a side of a pair opens only when the other is lost, and a stream when it is whole. */
+function needs({ arbiter = '', relink, output, link = '' }: Flags, startedAs: Side | undefined): Need[] {
   const write = constants.W_OK | constants.X_OK;
   const all: Need[] = [];
+  if (output !== undefined)
+    all.push({ path: dirname(resolve(output)), mode: write, why: 'the image gets its name there' });
   if (arbiter.startsWith('file:'))
     all.push({ path: resolve(arbiter.slice('file:'.length)), mode: write, why: 'claims go there' });
   if (arbiter.startsWith('etcd:')) {
@@ -94,7 +98,12 @@ function needs({ arbiter = '', relink, link = '' }: Flags, startedAs: Side | und
 }
 
 type Side = 'primary' | 'shadow';
-type Flags = Pick<LogFlags, 'log'> & Pick<MachineFlags, 'control'> & Partial<PairFlags>;
+type Flags = Pick<LogFlags, 'log'> &
+  Pick<MachineFlags, 'control'> &
+  Partial<PairFlags> & {
+    /** Of a stream. */
+    output?: string;
+  };
 
 /** For good, with all threads and without any capability. Throws where the user lacks what comes later. */
 export function become(user: User | undefined, flags: Flags, startedAs?: Side): void {

@@ -9,6 +9,9 @@ import { invalid } from '../options.js';
 import { hashOf, readAt, readFront } from './image-blocks.js';
 import type { Published } from './published.js';
 
+/** Where an image stands until it is whole. */
+export const partPath = (output: string): string => `${output}.part`;
+
 export interface PartFile {
   store: NativeBlockStore;
   /** Gives it its name, once it is whole. */
@@ -24,7 +27,7 @@ export async function openPartFile(
   { front, image }: Published,
   wanted: (block: number) => void,
 ): Promise<PartFile> {
-  const part = `${output}.part`;
+  const part = partPath(output);
   const present = await frontOf(output);
   if (present === 'something else')
     throw invalid(`${output} exists already, and is no image`, 'Choose another file with --output.');
