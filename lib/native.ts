@@ -104,6 +104,7 @@ export interface NativeConfig {
     silenceMs: number;
     cutMs: number;
     graceMs: number;
+    compress: 'auto' | 'always' | 'never';
     connectMs: number;
     lagBytesMax: number;
     dropMs: number;

@@ -37,6 +37,11 @@ export interface PairOptions extends SecurityOptions {
    * Default 40 ms.
    */
   graceMs?: number;
+  /**
+   * What goes to the other side: compressed, or not, or only what has to wait because a link to another host takes
+   * no more. Each side chooses for what it sends. Default 'auto'.
+   */
+  compress?: 'auto' | 'always' | 'never';
   /** How long to try to reach the other side. Default 10,000 ms. */
   connectMs?: number;
   /** Log bytes the shadow may lag before the primary is slowed, as it is for half a second's lag. Default 16 MiB. */
@@ -88,6 +93,7 @@ function pairConfig(options: PairOptions & { net?: unknown }, pairId: string): P
     silenceMs,
     cutMs,
     graceMs,
+    compress: options.compress ?? 'auto',
     connectMs,
     lagBytesMax: options.lagBytesMax ?? 16 << 20,
     dropMs: options.dropMs ?? 10_000,

@@ -51,6 +51,9 @@ PairOptions parse_pair(const Fields& fields, MachineConfig* config) {
   pair.silence_ms = fields.number("silenceMs", pair.silence_ms);
   pair.cut_ms = fields.number("cutMs", pair.cut_ms);
   pair.grace_ms = fields.number("graceMs", pair.grace_ms);
+  const std::string compress = fields.text("compress");
+  if (compress == "always") pair.compress = PairOptions::Compress::kAlways;
+  if (compress == "never") pair.compress = PairOptions::Compress::kNever;
   pair.lag_bytes_max = fields.number("lagBytesMax", pair.lag_bytes_max);
   pair.forgets_unread = fields.flag("forgetsUnread");
   pair.drop_ms = fields.number("dropMs", pair.drop_ms);

@@ -67,6 +67,7 @@ export interface PairFlags extends SecurityFlags, EtcdKeyFlags {
   silence?: number;
   cut?: number;
   grace?: number;
+  compress?: 'auto' | 'always' | 'never';
   heartbeat?: number;
   lag?: number;
   unread?: 'forget' | 'stop';
@@ -284,6 +285,12 @@ export function addPairOptions(command: Command): Command {
       '--grace <ms>',
       'wait for a tcp: link that was reset to come back before going on without it; 0: never (default: 40)',
       whole,
+    )
+    .addOption(
+      new Option(
+        '--compress <when>',
+        'compress what is sent to the other side; auto: what has to wait for a tcp: link off the loopback (default: auto)',
+      ).choices(['auto', 'always', 'never']),
     )
     .option('--heartbeat <ms>', 'how often a side says that it lives (default: 50)', whole)
     .option(

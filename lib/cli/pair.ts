@@ -39,7 +39,7 @@ const NOTICES: Record<PairNoticeName, string> = {
 };
 
 export function pairOptions(flags: PairFlags): PairOptions {
-  const { link, relink, console, silence, cut, grace, heartbeat, lag, drop, unread } = flags;
+  const { link, relink, console, silence, cut, grace, compress, heartbeat, lag, drop, unread } = flags;
   const arbiter = Arbiter.parse(flags.arbiter, etcdKeys(flags));
   const options = { link, relink, console, unread, arbiter };
   const lagBytesMax = lag === undefined ? undefined : lag * 1024;
@@ -50,6 +50,7 @@ export function pairOptions(flags: PairFlags): PairOptions {
     silenceMs: silence,
     cutMs: cut,
     graceMs: grace,
+    compress,
     heartbeatMs: heartbeat,
     lagBytesMax,
     dropMs: drop,

@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include "error.h"
+#include "link/packer.h"
 #include "link/wire.h"
 
 namespace lockstep {
@@ -18,7 +19,7 @@ constexpr size_t kSmallBytesMax = 4096;  // every message but header data and fr
 constexpr uint8_t kHeaderDataType = 3;
 constexpr uint8_t kFrameType = 7;
 constexpr uint8_t kPagesType = 14, kKeptType = 15, kStartType = 16, kHandOverType = 17, kResumeType = 18,
-                  kResumedType = 19, kWitnessType = 20;
+                  kResumedType = 19, kWitnessType = 20, kPackedType = 21;
 constexpr uint8_t kTypes = std::variant_size_v<LinkMessage>;
 static_assert(std::is_same_v<std::variant_alternative_t<kFrameType - 1, LinkMessage>, Frame>);
 static_assert(std::is_same_v<std::variant_alternative_t<kHeaderDataType - 1, LinkMessage>, HeaderData>);
@@ -95,6 +96,10 @@ struct Writer {
     w.text8(m.pair_id);
     w.text8(m.shadow_id);
     w.u64(m.generation);
+  }
+  void operator()(const Packed& m) {
+    w.u32(m.plain_bytes);
+    w.bytes(m.bytes);
   }
 };
 
@@ -195,6 +200,13 @@ LinkMessage read(uint8_t type, WireReader& r) {
       m.generation = r.u64();
       return m;
     }
+    case kPackedType: {
+      Packed m;
+      m.plain_bytes = r.u32();
+      m.bytes = r.all();
+      if (m.plain_bytes > kPieceBytesMax) damaged("a compressed piece that is too long.");
+      return m;
+    }
     default: {
       Ended m;
       m.reason = r.u8();
@@ -213,6 +225,7 @@ size_t length_max(uint8_t type) {
   const bool is_piece =
       type == kHeaderDataType || type == kPagesType || type == kKeptType || type == kStartType;
   if (is_piece) return kHeaderDataBytesMax + 5 + 16;
+  if (type == kPackedType) return kPieceBytesMax + kSmallBytesMax;  // compressed, and yet hardly larger
   return kSmallBytesMax;
 }
 

@@ -95,6 +95,11 @@ struct Witness {
   std::string pair_id, shadow_id;
   uint64_t generation = 0;
 };
+// A piece of the messages that follow, cut anywhere, compressed (packer.h).
+struct Packed {
+  uint32_t plain_bytes = 0;
+  std::span<const uint8_t> bytes;
+};
 }  // namespace link_message
 
 using LinkMessage =
@@ -102,7 +107,8 @@ using LinkMessage =
                  link_message::Ready, link_message::Armed, link_message::Frame, link_message::ProgressTo,
                  link_message::Released, link_message::Ack, link_message::Heartbeat, link_message::Diverged,
                  link_message::Ended, link_message::Pages, link_message::Kept, link_message::Start,
-                 link_message::HandOver, link_message::Resume, link_message::Resumed, link_message::Witness>;
+                 link_message::HandOver, link_message::Resume, link_message::Resumed, link_message::Witness,
+                 link_message::Packed>;
 
 Bytes encode_link(const LinkMessage& message);
 // The five bytes before a frame, so that sending one needs no copy.

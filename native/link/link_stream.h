@@ -10,22 +10,30 @@
 // acknowledgements and heartbeats and when a connection was made anew: from there on they are sent again.
 // What a connection had brought but nobody had taken yet goes with it.
 //
+// What has to wait, because the connection takes no more, is compressed when its turn comes, as one piece
+// after another (Packing::kWaiting): that makes a slow link a faster one, and costs nothing where it is not
+// slow. Positions count bytes before compression.
+//
 // As with a connection, the write side belongs to whoever holds the owner's mutex, the read side to one
 // thread.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "link/connection.h"
 #include "link/link_message.h"
+#include "link/packer.h"
 
 namespace lockstep {
+
+enum class Packing : uint8_t { kNever, kWaiting, kAlways };
 
 class LinkStream {
  public:
   // `keeps`: it may outlast its connection. Else bytes are handed on and forgotten.
-  LinkStream(std::unique_ptr<Connection> connection, bool keeps);
+  LinkStream(std::unique_ptr<Connection> connection, bool keeps, Packing packing = Packing::kNever);
   bool keeps() const { return keeps_; }
   bool is_parted() const { return !connection_; }
   int fd() const { return connection_ ? connection_->fd() : -1; }
@@ -54,20 +62,30 @@ class LinkStream {
  private:
   // What the peer has not confirmed for so long that this much has gathered will not be sent again.
   static constexpr size_t kKeptBytesMax = 64u << 20;
-  static constexpr size_t kPieceBytes = 128 * 1024;
+  // Less than this is not worth compressing.
+  static constexpr size_t kPackBytesMin = 256;
   bool append(std::span<const uint8_t> head, std::span<const uint8_t> body);
   std::span<const uint8_t> waiting() const;
   void hand(size_t bytes);
+  void hand_piece();
+  void begin_connection();
   void forget(uint64_t before);
 
   const bool keeps_;
+  const Packing packing_;
   const std::string identity_;
   std::unique_ptr<Connection> connection_;
   Bytes kept_;          // from begin_ - skipped_: forgotten bytes are cut off lazily
   size_t skipped_ = 0;  // of kept_
   uint64_t begin_ = 0, handed_ = 0;
+  bool cuts_message_ = false;  // the last piece did, perhaps: what follows belongs behind it
+  std::optional<Packer> packer_;
   uint64_t taken_ = 0;
-  size_t used_ = 0;  // by the message that was handed out last
+  size_t used_ = 0;  // by the message that was handed out last, of unpacked_ or of the connection's
+  bool used_unpacked_ = false;
+  std::optional<Unpacker> unpacker_;
+  Bytes unpacked_;
+  size_t unpacked_start_ = 0;
 };
 
 }  // namespace lockstep

@@ -37,9 +37,11 @@ struct PairOptions {
   Security security;            // of both
   std::shared_ptr<Arbiter> arbiter;
   uint32_t heartbeat_ms = 50;
-  uint32_t silence_ms = 1000;          // suspect a peer that is silent this long; link loss: at once
-  uint32_t cut_ms = 200;               // TCP: suspect a peer whose host acknowledges nothing this long
-  uint32_t grace_ms = 40;              // TCP: a link that was reset may come back so long; 0: no
+  uint32_t silence_ms = 1000;  // suspect a peer that is silent this long; link loss: at once
+  uint32_t cut_ms = 200;       // TCP: suspect a peer whose host acknowledges nothing this long
+  uint32_t grace_ms = 40;      // TCP: a link that was reset may come back so long; 0: no
+  // What goes to the other side: compressed always, never, or what has to wait for a link to another host.
+  enum class Compress : uint8_t { kAuto, kAlways, kNever } compress = Compress::kAuto;
   uint64_t lag_bytes_max = 16u << 20;  // log bytes not yet executed by the shadow: slow down
   uint32_t drop_ms = 10'000;           // a shadow that is this far behind: go on without it
   std::function<bool()> cancelled;     // shadow: asked while it connects; true gives up (null: never)

@@ -25,9 +25,16 @@ constexpr uint64_t kCallAgainUs = 2000;  // after one that failed
 }  // namespace
 
 std::unique_ptr<LinkStream> PairImpl::make_link(std::unique_ptr<Connection> connection) {
+  using Compress = PairOptions::Compress;
+  Packing packing = options_.compress == Compress::kAlways ? Packing::kAlways : Packing::kNever;
+  // The fastest of networks, and the only slow thing in it is the processor that would compress.
+  if (options_.compress == Compress::kAuto && leads_away(connection->fd())) {
+    packing = Packing::kWaiting;
+    wait_outside(connection->fd());
+  }
   const bool keeps =
       options_.grace_ms > 0 && (role_live_ ? is_tcp(connection->fd()) : primary_at_.has_value());
-  return std::make_unique<LinkStream>(std::move(connection), keeps);
+  return std::make_unique<LinkStream>(std::move(connection), keeps, packing);
 }
 
 bool PairImpl::outlasts_reset() const {

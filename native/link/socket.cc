@@ -177,6 +177,16 @@ bool is_tcp(int fd) {
   return getsockname(fd, reinterpret_cast<sockaddr*>(&here), &size) == 0 && here.ss_family != AF_UNIX;
 }
 
+bool leads_away(int fd) {
+  const auto peer = tcp_peer(fd);
+  return peer && !is_loopback(reinterpret_cast<const sockaddr*>(&peer->address));
+}
+
+void wait_outside(int fd) {
+  constexpr int kUnsentBytes = 128 * 1024;
+  (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &kUnsentBytes, sizeof kUnsentBytes);
+}
+
 int begin_connect(const TcpPeer& to, int* error) {
   return begin_connect(reinterpret_cast<const sockaddr*>(&to.address), to.size, error);
 }

@@ -76,6 +76,10 @@ struct TcpPeer {
 };
 std::optional<TcpPeer> tcp_peer(int fd);  // nothing for what is not TCP, or not connected any more
 bool is_tcp(int fd);
+// Whether it is TCP and not on the loopback.
+bool leads_away(int fd);
+// The kernel takes little more than what it has sent: the rest waits here, where something can be done to it.
+void wait_outside(int fd);
 // A socket on its way there, or -1 with *error; and where it has come to: 0, EINPROGRESS, or what failed.
 int begin_connect(const TcpPeer& to, int* error);
 int connect_result(int fd, int timeout_ms);

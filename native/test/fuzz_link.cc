@@ -4,6 +4,7 @@
 #include "error.h"
 #include "link/console_message.h"
 #include "link/link_message.h"
+#include "link/packer.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -28,6 +29,8 @@ void mend(Bytes& bytes) {
 void link(std::span<const uint8_t> bytes) {
   try {
     LinkMessage message;
+    Unpacker unpacker;
+    Bytes unpacked;
     while (size_t used = parse_link(bytes, &message)) {
       check(used <= bytes.size());
       // A text that is too long for its encoder is cut, a flag may be any byte: what comes out is then
@@ -35,6 +38,11 @@ void link(std::span<const uint8_t> bytes) {
       Bytes once = encode_link(message);
       LinkMessage again;
       check(parse_link(once, &again) == once.size() && encode_link(again) == once);
+      if (const auto* packed = std::get_if<link_message::Packed>(&message)) {
+        unpacked.clear();
+        unpacker.unpack(packed->bytes, packed->plain_bytes, &unpacked);
+        check(unpacked.size() == packed->plain_bytes);
+      }
       bytes = bytes.subspan(used);
     }
   } catch (const Failure& failure) {

@@ -41,11 +41,11 @@ struct Speaker {
   }
 };
 
-TEST(a_link_over_many_connections_brings_each_message_once_and_in_order) {
+void speak_over_many_connections(Packing packing) {
   Speaker a, b;
   auto [x, y] = stream_pair();
-  a.link = std::make_unique<LinkStream>(connection_of(std::move(x)), true);
-  b.link = std::make_unique<LinkStream>(connection_of(std::move(y)), true);
+  a.link = std::make_unique<LinkStream>(connection_of(std::move(x)), true, packing);
+  b.link = std::make_unique<LinkStream>(connection_of(std::move(y)), true, packing);
   const auto join = [&] {
     auto [p, q] = stream_pair();
     const uint64_t a_took = a.link->taken(), b_took = b.link->taken();
@@ -73,6 +73,11 @@ TEST(a_link_over_many_connections_brings_each_message_once_and_in_order) {
   }
   CHECK(a.heard == b.said && b.heard == a.said && a.said > 5000);
   CHECK(failure_code([&] { a.link->peer_took(1ull << 60); }) == "ERR_LOCKSTEP_LINK_DAMAGED");
+}
+
+TEST(a_link_over_many_connections_brings_each_message_once_and_in_order) {
+  for (Packing packing : {Packing::kNever, Packing::kWaiting, Packing::kAlways})
+    speak_over_many_connections(packing);
 }
 
 Security with_tls() {
@@ -123,6 +128,11 @@ TEST(resets_of_a_link_pass_unnoticed) {
     TestPair pair = tcp_pair(true, 10'000);
     reset_again_and_again(pair);
   }
+}
+
+TEST(resets_of_a_link_that_compresses_pass_unnoticed) {
+  TestPair pair = tcp_pair(true, 10'000, [](PairOptions& o) { o.compress = PairOptions::Compress::kAlways; });
+  reset_again_and_again(pair);
 }
 
 TEST(resets_of_a_link_with_tls_pass_unnoticed) {
