@@ -22,6 +22,7 @@
       'native/fault_point.cc',
       'native/image.cc',
       'native/image_file.cc',
+      'native/kept_descriptor.cc',
       'native/kvm/cpu_model.cc',
       'native/kvm/probe.cc',
       'native/kvm/system.cc',

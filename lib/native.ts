@@ -70,6 +70,7 @@ export interface NativeConfig {
     tap?: string;
     bridge?: string;
     learned?: boolean;
+    kept?: boolean;
     path?: string;
     peer?: string;
   };
@@ -320,6 +321,8 @@ export interface Native {
   ): 'won' | 'lost' | 'unreachable';
   arbiterArm(arbiter: string, pairId: string, generation: number, shadowId: string): boolean;
   /** Contents by file name: an authority, and certificates of a side and of a console client. 0 days: expired. */
+  /** Machines of this process that are made when /dev/kvm cannot be opened any more use it as it is open now. */
+  keepKvm(): void;
   tlsKeys(days: number): Record<string, string>;
   /** This thread answers what is asked at 'remote:NAME', until it ends. Who asks waits no longer than the limit. */
   serveArbiter(

@@ -19,6 +19,8 @@ export interface CableOptions {
   bridge?: string;
   /** The bridge learns the machine behind this port by itself: for a shadow that gives up its rights. */
   learned?: boolean;
+  /** @internal This process will want the TAP interface again for another machine, when it has given up its rights. */
+  kept?: boolean;
 }
 
 export interface NetOptions extends CableOptions {
@@ -81,14 +83,15 @@ function interfaceName(name: string, invalid: Invalid): string {
 
 /** The addon's part of it; nothing for a card that is joined to nothing. */
 export function cableConfig(
-  { tap, unix, bridge, learned }: CableOptions,
+  { tap, unix, bridge, learned, kept }: CableOptions,
   invalid: Invalid,
 ): NativeConfig['nic'] {
   if ((tap ?? bridge) !== undefined && unix !== undefined)
     throw invalid(`net has both ${tap === undefined ? 'bridge' : 'tap'} and unix`, 'Choose one.');
   if ((tap ?? bridge) !== undefined) {
     const name = tap === undefined || tap === true ? '' : interfaceName(tap, invalid);
-    return { tap: name, bridge: bridge === undefined ? undefined : interfaceName(bridge, invalid), learned };
+    const port = bridge === undefined ? undefined : interfaceName(bridge, invalid);
+    return { tap: name, bridge: port, learned, kept };
   }
   if (unix === undefined) return undefined;
   const [path = '', peer = '', ...rest] = unix.split(',');

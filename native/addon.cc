@@ -5,6 +5,7 @@
 
 #include "arbiter_clerk.h"
 #include "block_store_object.h"
+#include "kept_descriptor.h"
 #include "kvm/probe.h"
 #include "link/tls.h"
 #include "log_object.h"
@@ -108,6 +109,13 @@ Napi::Value tls_keys(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value keep_kvm(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    keep_descriptor(kKeptKvm, KvmSystem().fd());
+    return info.Env().Undefined();
+  });
+}
+
 }  // namespace
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -131,6 +139,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set("socketPair", socket_pair);            // socketPair(): [number, number]
   set("closeDescriptor", close_descriptor);  // closeDescriptor(fd): void
   set("probe", probe);                       // probe(): Record<string, string | number | boolean>
+  set("keepKvm", keep_kvm);                  // keepKvm(): void, for machines made when it cannot be opened
   set("tlsKeys", tls_keys);                  // tlsKeys(days): Record<string, string>
   set("arbiterClaim",
       arbiter_claim);  // arbiterClaim(arbiter, pairId, generation, claimId): 'won' | 'lost' | 'unreachable'

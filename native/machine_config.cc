@@ -84,6 +84,7 @@ NicConfig parse_nic(const Fields& fields) {
   nic.name = fields.text("tap");
   nic.bridge = fields.text("bridge");
   nic.learned = fields.flag("learned");
+  nic.kept = fields.flag("kept");
   nic.path = fields.text("path");
   nic.peer = fields.text("peer");
   return nic;

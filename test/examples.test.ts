@@ -1,15 +1,17 @@
 import { join } from 'node:path';
 import test from 'ava';
+import { unpackDebian } from '../scripts/unpack-debian.mjs';
 import { command, root, scratch } from './helpers/command.js';
 import { redisServer } from './helpers/redis-server.js';
 
-/** With arguments: in a network namespace of its own. */
+/** With arguments: in a network namespace of its own, whose loopback is up as on any host. */
 async function example(
   name: string,
   ...args: string[]
 ): Promise<{ lines: string[]; stderr: string; status: number | null }> {
   const argv = [join(root, 'node_modules/.bin/tsx'), join(root, 'examples', name), ...args];
-  const namespace = args.length > 0 ? ['unshare', '--net'] : [];
+  const namespace =
+    args.length > 0 ? ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$0" "$@"'] : [];
   const { status, stdout, stderr } = await command([...namespace, ...argv], { cwd: root });
   return { status, stderr, lines: stdout.toString().trimEnd().split('\n') };
 }
@@ -68,4 +70,18 @@ test.serial('unplug-redis.ts', async (t) => {
   t.true(lines.includes('the shadow is live, generation 2'));
   t.true(lines.includes('the clients end with status 0'));
   t.deepEqual(lines.slice(-2), ['get: unplugged', 'redis-server ends with status 0']);
+});
+
+test.serial('protect-redis.ts', async (t) => {
+  const etcd = join(unpackDebian('etcd-server'), 'usr/bin/etcd');
+  const redis = redisServer(scratch(t))[0] as string;
+  const { status, lines, stderr } = await example('protect-redis.ts', redis, etcd);
+  t.is(status, 0, stderr);
+  t.deepEqual(lines, [
+    'set: OK',
+    'its host is dead; get: failures',
+    'live where its shadow was: true; protected by a third host',
+    'that host is dead, too; get: failures',
+    'it is over: removed',
+  ]);
 });

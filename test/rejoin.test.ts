@@ -5,7 +5,7 @@ import test from 'ava';
 import { type Life, Rejoin } from '../lib/cli/rejoin.js';
 import { SideProcess } from '../lib/control/side-process.js';
 import { LockstepError } from '../lib/errors.js';
-import { ConsoleClient } from '../lib/index.js';
+import { Arbiter, ConsoleClient } from '../lib/index.js';
 import { scratch } from './helpers/command.js';
 import { withEtcd } from './helpers/etcd-server.js';
 
@@ -18,10 +18,11 @@ const FENCED: Life = {
 };
 const unreachable = new LockstepError('ERR_LOCKSTEP_LINK_UNREACHABLE', 'nobody answers');
 const AWAY: Life = { status: 0, error: unreachable, asked: false, connected: false, logged: false };
+const pair = { link: 'unix:a', console: 'unix:c', arbiter: Arbiter.inProcess() };
 const flags = (log?: string) => ({ link: 'unix:a', console: 'unix:c', arbiter: 'file:arb', log });
 
 test('it tries ever less often, at every place in turn', (t) => {
-  const rejoin = new Rejoin(flags(), ['unix:b', 'unix:a']);
+  const rejoin = new Rejoin(flags(), ['unix:b', 'unix:a'], pair);
   const tries = [FENCED, ...Array<Life>(8).fill(AWAY)].map((life) => rejoin.after(life));
   t.deepEqual(
     tries.map((next) => next?.delayMs),
@@ -43,12 +44,12 @@ test('it ends where there is nothing to come back to', (t) => {
     { ...FENCED, ended: { reason: 'handed-over', status: 0, detail: '' } },
     { ...FENCED, ended: undefined, error: new LockstepError('ERR_LOCKSTEP_LINK_VERSION', 'another version') },
   ];
-  for (const life of ends) t.is(new Rejoin(flags(), ['unix:a']).after(life), undefined);
+  for (const life of ends) t.is(new Rejoin(flags(), ['unix:a'], pair).after(life), undefined);
 });
 
 test('a log that may hold what no other does is kept under another name, and nothing is overwritten', (t) => {
   const log = join(scratch(t), 's.log');
-  const rejoin = new Rejoin(flags(log), ['unix:a']);
+  const rejoin = new Rejoin(flags(log), ['unix:a'], pair);
   writeFileSync(`${log}.1`, 'of somebody else');
   writeFileSync(log, 'first');
   const next = rejoin.after({ ...FENCED, armedAt: performance.now() });

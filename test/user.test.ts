@@ -1,15 +1,16 @@
 /** `--user`: root opens, and somebody else goes on. */
 import { execFileSync, spawn } from 'node:child_process';
-import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { lockstep, printedRandom, run, scratch } from './helpers/command.js';
+import { command, lockstep, printedRandom, root, run, scratch } from './helpers/command.js';
 import { patience } from './helpers/pace.js';
 import { redisServer } from './helpers/redis-server.js';
 import type { RejoinJob } from './helpers/rejoin-child.js';
 import { rejoinOnce } from './helpers/rejoin-once.js';
 import { replayKicked } from './helpers/replays.js';
 import { rightsOnceChanged } from './helpers/threads-of.js';
+import type { UserJob, UserReport } from './helpers/user-child.js';
 
 const USER = 'nobody';
 const [UID, GID] = ['-u', '-g'].map((flag) => Number(execFileSync('id', [flag, USER]))) as [number, number];
@@ -78,6 +79,10 @@ test.serial('what the user could not do later is refused at the start', async (t
       ['shadow', '--user', USER, ...pair, ...arbiter, '--relink', 'tcp:127.0.0.1:7'],
       /--relink .*could not listen there/,
     ],
+    [
+      ['shadow', '--user', USER, '--link', 'unix:l', '--console', 'tcp:127.0.0.1:7', ...arbiter],
+      /--console .*could not listen there/,
+    ],
   ];
   for (const [argv, sentence] of cases) {
     const { status, stderr, stdout } = await run(argv);
@@ -104,4 +109,26 @@ test.serial('a shadow whose user could not listen for the next one is refused', 
   } finally {
     primary.kill('SIGKILL');
   }
+});
+
+test.serial('both sides of another user start over by themselves, and take over again', async (t) => {
+  const directory = scratch(t);
+  const argv = redisServer(directory);
+  mkdirSync(join(directory, 'arbiter'));
+  for (const name of ['', 'arbiter']) chownSync(join(directory, name), UID, GID);
+  const job: UserJob = { argv, directory, user: USER, clients: 10 };
+  const child = [process.execPath, '--import=tsx', join(root, 'test/helpers/user-child.ts')];
+  const limited = ['unshare', '--net', 'timeout', `${patience(90)}`, ...child, JSON.stringify(job)];
+  const { stdout, stderr, status } = await command(limited, { cwd: root });
+  t.is(status, 0, stderr);
+  const report = JSON.parse(stdout.toString()) as UserReport;
+  t.log(`${report.acknowledged} writes, the longest wait ${report.longestWaitMs.toFixed(0)} ms`);
+  t.deepEqual(report.rights, [RIGHTS]);
+  t.deepEqual(report.troubles, []);
+  t.is(report.missing, 0);
+  t.is(report.survivor, 'status 0');
+  const logs = readdirSync(directory).filter((name) => /\.log/.test(name));
+  t.deepEqual(logs.sort(), ['a.log', 'a.log.1', 'b.log', 'b.log.1']);
+  for (const log of logs)
+    t.is((await run(['log', 'verify', join(directory, log)])).status, log === 'a.log' ? 1 : 0, log);
 });

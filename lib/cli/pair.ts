@@ -142,24 +142,31 @@ export async function runSide(
   startedAs: 'primary' | 'shadow',
   { user, rejoin }: { user?: User; rejoin?: Rejoin },
 ): Promise<number> {
-  let life = await runLife(side, flags, startedAs, { user });
+  // A life may end before it has given up its rights; then the next one does.
+  const again = rejoin !== undefined;
+  let life = await runLife(side, flags, startedAs, { user, again });
   for (;;) {
     const next = rejoin?.after(life);
     if (!rejoin || !next) {
       if (life.error !== undefined && !life.asked) return reportError(life.error);
       return life.status;
     }
-    life = await liveAgain(rejoin, next, flags);
+    life = await liveAgain(rejoin, next, flags, user);
   }
 }
 
-async function liveAgain(rejoin: Rejoin, next: NextLife, flags: PairFlags): Promise<Life> {
+async function liveAgain(
+  rejoin: Rejoin,
+  next: NextLife,
+  flags: PairFlags,
+  user: User | undefined,
+): Promise<Life> {
   const { delayMs, link, detail } = next;
   if (flags.json) printEvent('rejoining', { detail, delayMs, link, timeUs: monotonicUs() });
   else say(flags, `starting over as a shadow: ${detail}`);
   try {
     const side = await rejoin.shadow(next);
-    if (side instanceof PairSide) return await runLife(side, flags, 'shadow', { delayMs });
+    if (side instanceof PairSide) return await runLife(side, flags, 'shadow', { user, again: true, delayMs });
     const ended: Ended = {
       ...side,
       detail: `the machine has ended meanwhile (${side.reason}, status ${side.status})`,
@@ -176,7 +183,7 @@ async function runLife(
   side: PairSide,
   flags: PairFlags,
   startedAs: 'primary' | 'shadow',
-  { user, delayMs = 0 }: { user?: User; delayMs?: number },
+  { user, again, delayMs = 0 }: { user?: User; again: boolean; delayMs?: number },
 ): Promise<Life> {
   const close = await serveOperator(side, flags, startedAs).catch(async (error: unknown) => {
     await side.close();
@@ -184,9 +191,9 @@ async function runLife(
   });
   // A shadow opens what it needs while it joins; a primary has it, and no guest runs yet.
   const start = async () => {
-    if (startedAs === 'primary') become(user, flags, startedAs);
+    if (startedAs === 'primary') become(user, flags, startedAs, again);
     await side.start();
-    if (startedAs === 'shadow') become(user, flags, startedAs);
+    if (startedAs === 'shadow') become(user, flags, startedAs, again);
   };
   try {
     return await runToEnd(side, flags, start, delayMs);

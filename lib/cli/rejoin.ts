@@ -3,9 +3,9 @@ import { existsSync, renameSync } from 'node:fs';
 import type { PairEnd } from '../end-marks.js';
 import { DivergenceError, type ErrorCode, LockstepError } from '../errors.js';
 import type { Ended } from '../events.js';
+import type { PairOptions } from '../pair-side.js';
 import { Shadow, type ShadowOptions } from '../shadow.js';
 import type { GuestFlags, LogFlags, PairFlags } from './options.js';
-import { pairOptions } from './pair.js';
 
 /** One life as a side: how it ended, and how far it had come. */
 export interface Life {
@@ -52,6 +52,7 @@ type Flags = Pick<GuestFlags, 'net' | 'sandbox'> & LogFlags & PairFlags & { pair
 
 export class Rejoin {
   readonly #flags: Flags;
+  readonly #pair: PairOptions;
   /** Where the live side may be. */
   readonly #links: string[];
   #tries = 0;
@@ -60,9 +61,10 @@ export class Rejoin {
   /** Whether the file at --log is of a life that never could have gone on: it holds nothing of its own. */
   #ownsLog = false;
 
-  /** `flags`: of every life to come, but for its link. */
-  constructor(flags: Flags, links: string[]) {
+  /** Of every life to come: but for its link, and read already, because a later life may not read keys any more. */
+  constructor(flags: Flags, links: string[], pair: PairOptions) {
     this.#flags = flags;
+    this.#pair = pair;
     this.#links = links;
     this.#pairId = flags.pair;
   }
@@ -84,14 +86,14 @@ export class Rejoin {
   /** The side of the next life; or how the machine ended meanwhile, and nobody is live any more. */
   async shadow({ link }: NextLife): Promise<Shadow | PairEnd> {
     const { log, fsync, net, sandbox } = this.#flags;
-    const pair = pairOptions({ ...this.#flags, link });
-    const { arbiter } = pair;
+    const { arbiter } = this.#pair;
     await arbiter.acquire(CONNECT_MS);
     try {
       const end = this.#pairId === undefined ? undefined : await arbiter.endOf(this.#pairId);
       if (end) return end;
       const options: ShadowOptions = {
-        ...pair,
+        ...this.#pair,
+        link,
         pairId: this.#flags.pair,
         connectMs: CONNECT_MS,
         ...{ log, fsync, net, sandbox, force: this.#ownsLog },

@@ -11,20 +11,12 @@ type Flags = Pick<GuestFlags, 'net' | 'sandbox' | 'user'> &
 
 /** `lockstep shadow`. */
 export default async function shadow(flags: Flags): Promise<number> {
-  const user = findUser(flags);
-  const { sandbox } = flags;
+  const { sandbox, once, link, rejoin = link, relink, console } = flags;
+  const user = findUser(flags, { relink, console: once ? undefined : console });
   // Only root can tell a bridge anything once this side is live.
-  const net = flags.net && { ...flags.net, learned: user !== undefined };
-  const side = await Shadow.create({
-    ...logOptions(flags),
-    ...pairOptions(flags),
-    pairId: flags.pair,
-    net,
-    sandbox,
-  });
-  const { link, rejoin = link } = flags;
-  // Another life would want the rights that were given up.
-  const ends = flags.once || user !== undefined;
-  const again = ends ? undefined : new Rejoin(flags, [...new Set([rejoin, link])]);
+  const net = flags.net && { ...flags.net, learned: user !== undefined, kept: user && !once };
+  const pair = pairOptions(flags);
+  const side = await Shadow.create({ ...logOptions(flags), ...pair, pairId: flags.pair, net, sandbox });
+  const again = once ? undefined : new Rejoin({ ...flags, net }, [...new Set([rejoin, link])], pair);
   return await runSide(side, flags, 'shadow', { user, rejoin: again });
 }

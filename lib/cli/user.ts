@@ -1,9 +1,14 @@
-/** `--user`: what needs root's rights is opened first; then the process goes on as somebody else. */
+/**
+ * `--user`: what needs root's rights is opened first; then the process goes on as somebody else, for good. A side that is
+ * to start over as a shadow keeps what is open of it, /dev/kvm and the TAP interface, and needs its user to have the rest.
+ */
 import { execFileSync } from 'node:child_process';
 import { accessSync, chownSync, closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { native } from '../addon.js';
 import { parseAddress } from '../console/address.js';
+import { guarded } from '../errors.js';
 import { invalid } from '../options.js';
 import { packageRoot } from '../package-root.js';
 import { partPath } from '../stream/part-file.js';
@@ -24,20 +29,20 @@ interface Need {
 
 const O_PATH = 0o10000000;
 
-/** Undefined where none was asked for. Throws for what could not work later. */
+/** Undefined where none was asked for. Throws for what could not work later. `listens`: at these addresses, then. */
 export function findUser(
-  flags: Pick<MachineFlags, 'user' | 'net'> & Partial<Pick<PairFlags, 'relink' | 'rejoin'>>,
+  { user: name, net }: Pick<MachineFlags, 'user' | 'net'>,
+  listens: Record<string, string | undefined> = {},
 ): User | undefined {
-  const { user: name, net, relink, rejoin } = flags;
   if (name === undefined) return undefined;
   if (process.getuid?.() !== 0) throw invalid('--user: only root can become another user');
   if (net?.unix !== undefined)
     throw invalid('--user does not go with --net unix:', 'Such a card needs no rights: start as that user.');
-  if (rejoin !== undefined)
-    throw invalid('--user does not go with --rejoin', 'Starting over needs the rights that are given up.');
-  const listen = relink === undefined ? undefined : parseAddress(relink);
-  if (listen && 'port' in listen && listen.port !== 0 && listen.port < firstOpenPort())
-    throw invalid(`--relink ${relink}: --user could not listen there`, 'Take a port from 1024 on.');
+  for (const [flag, address] of Object.entries(listens)) {
+    const listen = address === undefined ? undefined : parseAddress(address);
+    if (listen && 'port' in listen && listen.port !== 0 && listen.port < firstOpenPort())
+      throw invalid(`--${flag} ${address}: --user could not listen there`, 'Take a port from 1024 on.');
+  }
   let line: string;
   try {
     line = execFileSync('getent', ['passwd', '--', name], { encoding: 'utf8', stdio: 'pipe' });
@@ -79,8 +84,9 @@ function made(flags: Flags, startedAs: Side | undefined): string[] {
   return [log, control, ...streamed, ...sockets].filter((path) => path !== undefined);
 }
 
-/** What a side of a pair opens only when the other is lost, and a stream when it is whole. */
-function needs({ arbiter = '', relink, output, link = '' }: Flags, startedAs: Side | undefined): Need[] {
+/** What a side of a pair opens only when the other is lost, or when it starts over, and a stream when it is whole. */
+function needs(flags: Flags, startedAs: Side | undefined, again: boolean): Need[] {
+  const { arbiter = '', relink, link = '', console = '', control, log, output } = flags;
   const write = constants.W_OK | constants.X_OK;
   const all: Need[] = [];
   if (output !== undefined)
@@ -91,9 +97,16 @@ function needs({ arbiter = '', relink, output, link = '' }: Flags, startedAs: Si
     const path = fileURLToPath(new URL('dist/arbiter-etcd-worker.js', packageRoot));
     all.push({ path, mode: constants.R_OK, why: 'the thread that asks etcd is started from it' });
   }
-  const listens = startedAs === 'shadow' ? unixPath(relink ?? link) : unixPath(relink ?? '');
+  const listens = startedAs === 'shadow' || again ? unixPath(relink ?? link) : unixPath(relink ?? '');
   for (const path of listens)
     all.push({ path: dirname(resolve(path)), mode: write, why: 'the next shadow is waited for there' });
+  for (const path of again ? [log, control, ...unixPath(console)] : [])
+    if (path !== undefined)
+      all.push({
+        path: dirname(resolve(path)),
+        mode: write,
+        why: `${path} is made anew when it starts over`,
+      });
   return all;
 }
 
@@ -105,21 +118,25 @@ type Flags = Pick<LogFlags, 'log'> &
     output?: string;
   };
 
-/** For good, with all threads and without any capability. Throws where the user lacks what comes later. */
-export function become(user: User | undefined, flags: Flags, startedAs?: Side): void {
-  if (!user) return;
+/**
+ * For good, with all threads and without any capability. Throws where the user lacks what comes later. `again`: this
+ * process may be another side after this one.
+ */
+export function become(user: User | undefined, flags: Flags, startedAs?: Side, again = false): void {
+  if (!user || process.getuid?.() !== 0) return;
+  if (again) guarded(() => native().keepKvm());
   for (const path of made(flags, startedAs)) give(path, user);
   process.setgroups?.([]);
   process.setgid?.(user.gid);
   process.setuid?.(user.uid);
-  for (const { path, mode, why } of needs(flags, startedAs)) {
+  for (const { path, mode, why } of needs(flags, startedAs, again)) {
     try {
       accessSync(path, mode);
     } catch {
       const can = mode === constants.R_OK ? 'read' : 'write to';
       throw invalid(
         `--user ${user.name} cannot ${can} ${path}, and ${why}`,
-        `Make it ${user.name}'s: \`chown\`.`,
+        `Make it ${user.name}'s: \`chown\`.${again ? ' Or have the side not start over: `--once`.' : ''}`,
       );
     }
   }

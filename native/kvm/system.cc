@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
+
+#include "kept_descriptor.h"
 #include "kvm/uapi.h"
 
 namespace lockstep {
@@ -15,7 +17,8 @@ int kvm_ioctl(int fd, unsigned long request, void* argument, const char* operati
   return result;
 }
 
-KvmSystem::KvmSystem() : fd_(open("/dev/kvm", O_RDWR | O_CLOEXEC)) {
+KvmSystem::KvmSystem() : fd_(kept_descriptor(kKeptKvm)) {
+  if (!fd_) fd_ = Fd(open("/dev/kvm", O_RDWR | O_CLOEXEC));
   if (!fd_) {
     if (errno == EACCES || errno == EPERM)
       throw_system(

@@ -19,6 +19,7 @@ struct NicConfig {
   std::string bridge;      // kTap: which it becomes a port of, "" of none
   bool learned = false;    // kTap with a bridge: it is told nothing, and learns the machine by itself
   bool flooded = false;    // kTap with a bridge: the other ports hear what is sent to the machine
+  bool kept = false;       // kTap: this process will open it again, and may not be root then
   std::string path, peer;  // kUnix: this side's socket, and the other's ("": whoever last sent something)
 };
 

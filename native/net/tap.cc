@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "kept_descriptor.h"
 #include "kvm/system.h"
 #include "net/bridge_port.h"
 #include "net/nic.h"
@@ -124,10 +125,26 @@ void join_bridge(const std::string& name, const std::string& bridge, bool floode
                "make it first: `ip link add " + bridge + " type bridge && ip link set " + bridge + " up`");
 }
 
+// As an earlier machine of this process left it. What came in meanwhile was not for the next one.
+std::unique_ptr<Nic> take_over(Fd fd, bool flooded) {
+  ifreq r{};
+  if (ioctl(fd.get(), TUNGETIFF, &r) < 0)
+    throw_system("ERR_LOCKSTEP_NET", "TUNGETIFF", "an interface of this process's");
+  constexpr int kFramesMax = 4096;
+  uint8_t frame[65536];
+  for (int i = 0; i < kFramesMax && read(fd.get(), frame, sizeof frame) > 0; i++) {
+  }
+  return std::make_unique<Tap>(std::move(fd), r.ifr_name, flooded);
+}
+
 }  // namespace
 
 std::unique_ptr<Nic> open_tap(const NicConfig& config, const NetOptions& options) {
   const std::string &name = config.name, &bridge = config.bridge;
+  const bool flooded = config.flooded && !bridge.empty();
+  const std::string as = "tap " + name + " " + bridge;
+  if (config.kept)
+    if (Fd kept = kept_descriptor(as)) return take_over(std::move(kept), flooded);
   const bool exists = !name.empty() && if_nametoindex(name.c_str()) != 0;
   Fd fd = open_tun();
   ifreq r = request(name.empty() ? "lockstep%d" : name);
@@ -142,7 +159,8 @@ std::unique_ptr<Nic> open_tap(const NicConfig& config, const NetOptions& options
   }
   if (!exists) configure(r.ifr_name, bridge.empty(), options);
   if (!bridge.empty()) join_bridge(r.ifr_name, bridge, config.flooded);
-  return std::make_unique<Tap>(std::move(fd), r.ifr_name, config.flooded && !bridge.empty());
+  if (config.kept) keep_descriptor(as, fd.get());
+  return std::make_unique<Tap>(std::move(fd), r.ifr_name, flooded);
 }
 
 }  // namespace lockstep
