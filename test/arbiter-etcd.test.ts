@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -153,6 +155,31 @@ test.serial('the thread that asks keeps no process alive', async (t) => {
     t.is(stderr, '');
     t.is(stdout.toString(), 'acquired\n');
     t.is(status, 0);
+  });
+});
+
+test.serial('who looked at a cluster is held by nothing, also when etcd is dead by then', async (t) => {
+  await withEtcd([], async ({ etcd, endpoint }) => {
+    const script = `
+      import { cluster } from ${JSON.stringify(join(root, 'dist/index.js'))};
+      const known = await cluster({ endpoints: ['${endpoint}'] });
+      await known.view();
+      console.log('looked');
+      process.stdin.once('data', () => {
+        known.close();
+        process.stdin.destroy();
+      });`;
+    for (const dead of [false, true]) {
+      const child = spawn(process.execPath, ['--input-type=module', '--eval', script], { cwd: root });
+      try {
+        await once(child.stdout, 'data');
+        if (dead) await etcd.kill();
+        child.stdin.write('\n');
+        t.deepEqual(await once(child, 'close'), [0, null]);
+      } finally {
+        child.kill('SIGKILL');
+      }
+    }
   });
 });
 

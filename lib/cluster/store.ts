@@ -1,5 +1,6 @@
 /** etcd as hosts and keepers use it: one picture of all, compare-and-set, leases, and a bell that rings on changes. */
-import type { Etcd3 } from 'etcd3';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Etcd3, Watcher } from 'etcd3';
 import { checkEndpoint, type EtcdOptions, etcdUnreachable } from '../arbiter-etcd.js';
 import { withSignal } from '../deferred.js';
 import { LockstepError } from '../errors.js';
@@ -8,6 +9,8 @@ import { invalid } from '../options.js';
 import { type ClusterView, viewOf } from './records.js';
 
 const TIMEOUT_MS = 2000;
+/** What a server may take to end a watch. */
+const UNWATCH_MS = 500;
 
 export interface Change {
   /** Commit only when these keys have these values; undefined: are not there. */
@@ -52,6 +55,7 @@ export class Store {
   readonly #prefix: string;
   readonly #timeoutMs: number;
   #watched: Etcd3 | undefined;
+  #watcher: Watcher | undefined;
   #closed = false;
 
   /** Rejects when etcd does not answer within `connectMs`. */
@@ -146,7 +150,10 @@ export class Store {
 
   close(): void {
     this.#closed = true;
-    for (const endpoint of this.#endpoints) endpoint.close();
+    const close = () => {
+      for (const endpoint of this.#endpoints) endpoint.close();
+    };
+    void this.#unwatch().then(close, close);
   }
 
   async #ask<T>(request: (client: Etcd3) => Promise<T>): Promise<T> {
@@ -168,17 +175,26 @@ export class Store {
 
   /** Only rings: what changed is looked at, and so nothing is missed when a watch is. */
   #watch(client: Etcd3, start: string, end: string): void {
-    if (this.#watched === client) return;
+    if (this.#watched === client || this.#closed) return;
+    void this.#unwatch();
     this.#watched = client;
     const over = () => {
       if (this.#watched === client) this.#watched = undefined;
     };
-    const begun = client.watch().inRange({ start, end }).create();
-    begun.then((watcher) => {
-      watcher.on('data', () => this.bell.ring());
-      watcher.on('error', over);
-      watcher.on('end', over);
-      this.bell.ring();
-    }, over);
+    // Not create(), which would leave nobody to end a watch that does not stand yet.
+    const watcher = client.watch().inRange({ start, end }).watcher();
+    this.#watcher = watcher;
+    watcher.on('data', () => this.bell.ring());
+    watcher.on('connected', () => this.bell.ring());
+    watcher.on('error', over);
+    watcher.on('end', over);
+  }
+
+  /** A watch that nobody ends is made anew for ever, with a client that is closed, too, and holds the process. */
+  async #unwatch(): Promise<void> {
+    const watcher = this.#watcher;
+    this.#watcher = undefined;
+    const late = sleep(UNWATCH_MS, undefined, { ref: false });
+    await Promise.race([watcher?.cancel(), late]).catch(() => {});
   }
 }
