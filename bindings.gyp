@@ -77,6 +77,7 @@
       'native/memory/page_pieces.cc',
       'native/memory/stream_hash.cc',
       'native/memory/streamed_image.cc',
+      'native/memory/traced_image.cc',
       'native/net/bridge_port.cc',
       'native/net/heard_frames.cc',
       'native/net/nic.cc',

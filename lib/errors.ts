@@ -42,6 +42,8 @@ export type ErrorCode =
   | 'ERR_LOCKSTEP_NOT_AN_IMAGE'
   /** The image does not fit into the machine's memory. */
   | 'ERR_LOCKSTEP_IMAGE_TOO_LARGE'
+  /** A run did not come to the moment up to which it was to be learned. */
+  | 'ERR_LOCKSTEP_LEARN'
   /** The log has only its image's hash, and no image was given. */
   | 'ERR_LOCKSTEP_IMAGE_MISSING'
   /** The image given is not the one the log was recorded with. */

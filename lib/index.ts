@@ -57,6 +57,9 @@ export type {
   SnapshotManifest,
 } from './image/manifest.js';
 export { Image, type ImageProgramOptions } from './image.js';
+export type { GroupOptions } from './learn/groups.js';
+export { type LearnOptions, learn, type Marker } from './learn/learn.js';
+export { mergeProfiles, type Profile, readProfile, type TouchedRange } from './learn/profile.js';
 export { type ForkOptions, Machine, type RestoreOptions, type SnapshotInfo } from './machine.js';
 export type { Digest, MachineStats, Registers } from './machine-state.js';
 export type { CableOptions, NetOptions } from './net-options.js';

@@ -24,6 +24,8 @@ export interface MachineStats {
   longestRunMs: number;
   dirtyPages: number;
   systemCalls: number;
+  /** Connections that the program has accepted. */
+  accepted: number;
   /** System calls answered ENOSYS because the guest kernel does not know them, by name. */
   unknownSyscalls: Record<string, number>;
   /** Recorded or replayed so far. */

@@ -83,6 +83,8 @@ export interface NativeConfig {
   force?: boolean;
   fsync?: boolean;
   imageByHash?: boolean;
+  /** run: note which pages of the image are touched. */
+  tracePages?: boolean;
   /** replay: stand still (paused) after this event; 0: none. */
   stopAtEvent?: number;
   /** replay: when resumed after `stopAtEvent`, leave the log there and go on live, unrecorded. */
@@ -145,6 +147,7 @@ export interface NativeStats {
   netBytesOut: number;
   netDroppedOut: number;
   systemCalls: number;
+  accepted: number;
   /** By call number: how often a call was answered ENOSYS. */
   unknownSyscalls: Record<string, number>;
 }
@@ -210,6 +213,8 @@ export interface NativeMachine {
   interrupt(vector: number): void;
   control(op: number, path: string): Promise<Uint8Array>;
   trace(options: { number: number; exits: boolean; dirtyPages: boolean; limit: number } | null): void;
+  /** With tracePages: the image's pages that were touched, by number, in the order of their first touch. */
+  touchedPages(): Float64Array;
   /** {} when there is no pair, or a shadow is not connected yet. */
   pairStatus(): NativePairStatus | Record<string, never>;
   /** Asks the shadow to go on in this side's place; false when none is armed. */

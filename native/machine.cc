@@ -129,6 +129,11 @@ void Machine::build(bool from_state) {
 }
 
 std::unique_ptr<MemorySource> Machine::make_source() {
+  if (config_.trace_pages) {
+    auto traced = std::make_unique<TracedImage>(image(), config_.confined);
+    traced_ = traced.get();
+    return traced;
+  }
   if (!config_.store) return image_file_->make_source();
   auto streamed = std::make_unique<StreamedImage>(
       config_.store, config_.confined, maker_, [this] { return control_.stopping(); },
@@ -420,6 +425,7 @@ Machine::Stats Machine::stats() const {
   };
   ls_kernel_header kernel{};
   if (!has_program() || !load(LS_GPA_KERNEL, &kernel)) return stats;
+  load(LS_GPA_EXCHANGE + offsetof(ls_exchange, accepted), &stats.accepted);
   uint32_t unknown[512] = {};
   load(kernel.syscall_count - LS_DIRECT_MAP, &stats.system_calls);
   load(kernel.unknown_syscalls - LS_DIRECT_MAP, &unknown);

@@ -19,6 +19,7 @@
 #include "log/log_file.h"
 #include "machine_options.h"
 #include "memory/streamed_image.h"
+#include "memory/traced_image.h"
 #include "net/heard_frames.h"
 #include "net/nic.h"
 #include "replay/divergence.h"
@@ -68,6 +69,7 @@ struct MachineConfig {
   std::optional<bool> image_by_hash;  // absent: a snapshot's log has its hash, any other its image
   uint64_t stop_at_event = 0;
   bool live_after_stop = false;   // kReplay: resumed there, it leaves the log and is recorded no more
+  bool trace_pages = false;       // kRun: Machine::traced_pages()
   bool confined = true;           // its threads make no system calls but those of their duty (sandbox.h)
   uint32_t kicks_per_second = 0;  // test aid
   uint64_t kick_seed = 1;
@@ -124,6 +126,10 @@ class Machine {
   // there is none any more. Once it was started, not the JavaScript thread.
   SnapshotInfo snapshot(const std::string& path, bool force);  // snapshot_writer.h
   std::shared_ptr<Fork> fork();
+  // Of the image, in the order of their first touch, where the configuration asked for it. Any thread.
+  std::vector<uint64_t> traced_pages() const {
+    return traced_ ? traced_->touched_pages() : std::vector<uint64_t>();
+  }
 
   struct Stats;
   Stats stats() const;
@@ -197,6 +203,7 @@ class Machine {
   std::unique_ptr<KvmVm> vm_;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<MemorySource> memory_source_;  // may be at work as long as the machine runs
+  TracedImage* traced_ = nullptr;                // the same, where somebody wants to know what is touched
   StreamedImage* streamed_ = nullptr;            // the same, where the image is still on its way
   std::unique_ptr<KvmVcpu> vcpu_;
   bool dirty_ring_ = false;
@@ -228,7 +235,7 @@ struct Machine::Stats {
   Progression at;
   FrameEncoder::Counts log;
   NetCounts net;  // what the host lost counts as dropped
-  uint64_t log_file_bytes = 0, digests_checked = 0, system_calls = 0;
+  uint64_t log_file_bytes = 0, digests_checked = 0, system_calls = 0, accepted = 0;
   std::vector<std::pair<uint32_t, uint32_t>> unknown_calls;  // number, times
 };
 

@@ -139,6 +139,7 @@ MachineConfig parse_machine_config(Napi::Object object) {
   config.log = fields.text("log");
   config.log_options.force = fields.flag("force");
   config.log_options.fsync = fields.flag("fsync");
+  config.trace_pages = fields.flag("tracePages");
   if (fields.has("imageByHash")) config.image_by_hash = fields.flag("imageByHash");
   config.stop_at_event = fields.number("stopAtEvent", 0);
   config.live_after_stop = fields.flag("liveAfterStop");

@@ -40,12 +40,13 @@ Napi::Function MachineObject::define(Napi::Env env) {
           InstanceMethod<&M::interrupt>("interrupt"),       // interrupt(vector): void
           InstanceMethod<&M::control>("control"),           // control(op, path): Promise<Uint8Array>
           InstanceMethod<&M::trace>("trace"),               // trace(options | null): void
-          InstanceMethod<&M::pair_status>("pairStatus"),    // pairStatus(): Record<string, number | boolean>
-          InstanceMethod<&M::hand_over>("handOver"),        // handOver(): boolean
-          InstanceMethod<&M::snapshot>("snapshot"),         // snapshot(path, force): Promise<NativeSnapshot>
-          InstanceMethod<&M::fork>("fork"),                 // fork(): Promise<NativeFork>
-          InstanceMethod<&M::ref>("ref"),                   // ref(): void
-          InstanceMethod<&M::unref>("unref"),               // unref(): void
+          InstanceMethod<&M::touched_pages>("touchedPages"),  // touchedPages(): Float64Array
+          InstanceMethod<&M::pair_status>("pairStatus"),  // pairStatus(): Record<string, number | boolean>
+          InstanceMethod<&M::hand_over>("handOver"),      // handOver(): boolean
+          InstanceMethod<&M::snapshot>("snapshot"),       // snapshot(path, force): Promise<NativeSnapshot>
+          InstanceMethod<&M::fork>("fork"),               // fork(): Promise<NativeFork>
+          InstanceMethod<&M::ref>("ref"),                 // ref(): void
+          InstanceMethod<&M::unref>("unref"),             // unref(): void
       });
 }
 
@@ -260,6 +261,7 @@ Napi::Value MachineObject::stats(const Napi::CallbackInfo& info) {
   set("netBytesOut", s.net.bytes_out);
   set("netDroppedOut", s.net.dropped_out);
   set("systemCalls", s.system_calls);
+  set("accepted", s.accepted);
   Napi::Object unknown = Napi::Object::New(env);
   for (auto [number, times] : s.unknown_calls)
     unknown[std::to_string(number)] = Napi::Number::New(env, times);
@@ -336,6 +338,14 @@ Napi::Value MachineObject::trace(const Napi::CallbackInfo& info) {
   else
     change();
   return info.Env().Undefined();
+}
+
+Napi::Value MachineObject::touched_pages(const Napi::CallbackInfo& info) {
+  if (!machine_) throw closed_error(info.Env());
+  const std::vector<uint64_t> pages = machine_->traced_pages();
+  auto result = Napi::Float64Array::New(info.Env(), pages.size());
+  for (size_t i = 0; i < pages.size(); i++) result[i] = static_cast<double>(pages[i]);
+  return result;
 }
 
 Napi::Value MachineObject::pair_status(const Napi::CallbackInfo& info) {

@@ -32,6 +32,7 @@ class MachineObject : public Napi::ObjectWrap<MachineObject> {
   Napi::Value interrupt(const Napi::CallbackInfo& info);
   Napi::Value control(const Napi::CallbackInfo& info);
   Napi::Value trace(const Napi::CallbackInfo& info);
+  Napi::Value touched_pages(const Napi::CallbackInfo& info);
   Napi::Value pair_status(const Napi::CallbackInfo& info);
   Napi::Value hand_over(const Napi::CallbackInfo& info);
   Napi::Value snapshot(const Napi::CallbackInfo& info);

@@ -3,6 +3,8 @@ import type { ImageInfo } from '../image/image-file.js';
 import type { Manifest, ManifestFile, ProgramManifest } from '../image/manifest.js';
 import { Image } from '../image.js';
 import { Recording } from '../recording.js';
+import type { PriorityFlags } from './options.js';
+import { describeGroups, type FileGroups, fileGroups, groupOptions } from './priorities.js';
 import { bytes, count } from './report.js';
 
 async function open(path: string): Promise<Image> {
@@ -17,8 +19,8 @@ async function open(path: string): Promise<Image> {
   }
 }
 
-/** Directories indented; files with their sizes, links with their targets, and why each is there. */
-export function tree(files: ManifestFile[]): string[] {
+/** Directories indented; files with sizes, links with targets, why each is there, and how soon it is fetched. */
+export function tree(files: ManifestFile[], groups: FileGroups): string[] {
   const sorted = [...files].sort((a, b) => (a.path < b.path ? -1 : 1));
   return sorted
     .filter(({ path }) => path !== '/')
@@ -27,11 +29,12 @@ export function tree(files: ManifestFile[]): string[] {
       const kind = Number.parseInt(mode, 8) & 0o170000;
       const suffix = kind === 0o040000 ? '/' : kind === 0o120000 ? ` -> ${target}` : `  ${bytes(size)}`;
       const reason = why === 'directory' ? '' : `  (${why})`;
-      return `${'  '.repeat(parts.length)}${parts.at(-1)}${suffix}${reason}`;
+      const when = describeGroups(groups.get(path));
+      return `${'  '.repeat(parts.length)}${parts.at(-1)}${suffix}${when && `  [${when}]`}${reason}`;
     });
 }
 
-function describeProgram(manifest: ProgramManifest, withTree: boolean): string[] {
+function describeProgram(manifest: ProgramManifest, groups: FileGroups | null): string[] {
   const { sites, env } = manifest;
   const sitesOf = (
     name: string,
@@ -49,7 +52,7 @@ function describeProgram(manifest: ProgramManifest, withTree: boolean): string[]
       .map(([key, value]) => `${key}=${value}`)
       .join(' ')}`,
     `files        ${manifest.files.length}`,
-    ...(withTree ? tree(manifest.files) : []),
+    ...(groups ? tree(manifest.files, groups) : []),
     ...manifest.missing.map(({ library, neededBy }) => `missing      ${library}, which ${neededBy} needs`),
     `instructions ${sites.replaced.length} replaced, ${sites.left.length} left, ${sites.watch.length} to watch`,
     ...sites.calls.map(({ file, count }) => `  calls    ${file}: ${count} system calls stay in the guest`),
@@ -59,17 +62,17 @@ function describeProgram(manifest: ProgramManifest, withTree: boolean): string[]
   ];
 }
 
-function describeOrigin(manifest: Manifest, withTree: boolean): string[] {
+function describeOrigin(manifest: Manifest, groups: FileGroups | null): string[] {
   switch (manifest.kind) {
     case 'program':
-      return describeProgram(manifest, withTree);
+      return describeProgram(manifest, groups);
     case 'bare':
       return [`entry        ${manifest.entry}`];
     case 'snapshot':
       return [
         `taken        after event ${manifest.event}, at ${new Date(manifest.timeUs / 1000).toISOString()} in the guest`,
         `from         ${manifest.from}`,
-        ...describeOrigin(manifest.of, withTree),
+        ...describeOrigin(manifest.of, groups),
       ];
   }
 }
@@ -81,14 +84,14 @@ function kindOf(manifest: Manifest): string {
     : `snapshot of a ${kindOf(manifest.of)}`;
 }
 
-function describe(info: ImageInfo, withTree: boolean): string {
+function describe(info: ImageInfo, groups: FileGroups | null): string {
   const { manifest } = info;
   return [
     `kind         ${kindOf(manifest)}`,
     `size         ${bytes(fileBytes(info))} in ${count(info.segments.length, 'segment')}`,
     `sha256       ${info.sha256}`,
     `memory       ${bytes(info.memoryBytes)}`,
-    ...describeOrigin(manifest, withTree),
+    ...describeOrigin(manifest, groups),
   ].join('\n');
 }
 
@@ -98,14 +101,14 @@ function fileBytes({ contentOffset, contentBytes }: ImageInfo): number {
 
 /** `lockstep image inspect`. */
 export default async function inspect(
-  flags: { tree?: boolean; json?: boolean },
+  flags: PriorityFlags & { tree?: boolean; json?: boolean },
   path: string,
 ): Promise<number> {
   const image = await open(path);
   const info = await image.verify();
   const text = flags.json
     ? JSON.stringify({ version: 1, bytes: fileBytes(info), ...info })
-    : describe(info, flags.tree ?? false);
+    : describe(info, flags.tree ? await fileGroups(image, await groupOptions(flags)) : null);
   process.stdout.write(`${text}\n`);
   return 0;
 }

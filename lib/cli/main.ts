@@ -3,10 +3,12 @@ import { packageVersion } from '../package-root.js';
 import {
   addEtcdOptions,
   addGuestOptions,
+  addHardwareOptions,
   addLogFileOptions,
   addLogOptions,
   addMachineOptions,
   addPairOptions,
+  addPriorityOptions,
   addSecurityOptions,
   controlOption,
   gatewayOption,
@@ -59,7 +61,7 @@ function buildProgram(finish: (status: number) => void): Command {
     .argument('[program...]', 'with --tree: program and arguments')
     .option('--tree', 'list what would be packed with the program, and why')
     .option(...json);
-  runs(addGuestOptions(image, { machine: false }), () => import('./image-tree.js'));
+  runs(addPriorityOptions(addGuestOptions(image, { machine: false })), () => import('./image-tree.js'));
   const pack = command('pack', 'pack a program into an image file', image)
     .argument('<program...>', 'program and arguments')
     .requiredOption('-o, --output <file>', 'the image file')
@@ -69,7 +71,7 @@ function buildProgram(finish: (status: number) => void): Command {
     .argument('<file>', 'image or log')
     .option('--tree', 'list the files the guest sees')
     .option(...json);
-  runs(inspect, () => import('./image-inspect.js'));
+  runs(addPriorityOptions(inspect), () => import('./image-inspect.js'));
 
   const run = command('run', 'run a program in a machine, unrecorded').argument('[program...]');
   runs(addGuestOptions(run), () => import('./run.js'));
@@ -103,7 +105,21 @@ function buildProgram(finish: (status: number) => void): Command {
     .argument('<directory>', 'where it goes; what other versions there have is not written again')
     .option('--name <name>', "of the manifest, which is what clients ask for (default: the image file's)")
     .option('--level <n>', 'how hard to compress, 1 to 19 (default: 12)', whole);
-  runs(publish, () => import('./publish.js'));
+  runs(addPriorityOptions(publish), () => import('./publish.js'));
+  const learn = command('learn', 'run an image and find out which parts of it are needed first')
+    .argument('<image>', 'its file, or a snapshot')
+    .requiredOption('-o, --output <file>', 'the profile, for `lockstep publish --profile`')
+    .option(
+      '--until <what>',
+      'up to where: output, accept, exit, event:N, or a pattern of the output (default: output; with --client, its end)',
+    )
+    .option('--runs <n>', 'how many runs to watch', whole, 1)
+    .option('--client <command>', 'of this host: makes the program answer; again until it succeeds')
+    .option('--timeout <seconds>', 'for a run to get there', seconds, 60)
+    .option('--add', 'count the runs that the profile has already, too')
+    .option('--force', 'overwrite the profile')
+    .option(...memoryOption);
+  runs(addHardwareOptions(learn).addOption(sandboxOption()), () => import('./learn.js'));
   const serve = command('serve', 'serve a directory over HTTP, to try what was published')
     .argument('<directory>')
     .option('--host <address>', 'where to listen (default: the loopback)')

@@ -78,6 +78,13 @@ export interface PairFlags extends SecurityFlags, EtcdKeyFlags {
   quiet?: boolean;
 }
 
+/** What addPriorityOptions() defines. */
+export interface PriorityFlags {
+  profile?: string;
+  first: string[];
+  last: string[];
+}
+
 export function whole(text: string): number {
   const number = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(number))
@@ -155,6 +162,15 @@ function repeatable<T>(
 
 export const memoryOption = ['--memory <MiB>', 'memory of the guest (default: 256)', whole] as const;
 
+/** In which order the parts of an image are worth fetching. */
+export function addPriorityOptions(command: Command): Command {
+  const add = (text: string, before: string[]): string[] => [...before, text];
+  return command
+    .option('--profile <file>', 'what `lockstep learn` found is needed first')
+    .addOption(repeatable('--first <glob>', 'files of the guest that are needed at once', add, []))
+    .addOption(repeatable('--last <glob>', 'files that can wait longest', add, []));
+}
+
 /** Which program, with what, in which machine. `machine: false`: only what an image holds. */
 export function addGuestOptions(command: Command, { machine = true } = {}): Command {
   command
@@ -172,6 +188,14 @@ export function addGuestOptions(command: Command, { machine = true } = {}): Comm
 
 /** In which machine, whatever it starts from. */
 export function addMachineOptions(command: Command): Command {
+  return addHardwareOptions(command)
+    .addOption(controlOption())
+    .addOption(userOption())
+    .addOption(sandboxOption());
+}
+
+/** What the guest sees of it. */
+export function addHardwareOptions(command: Command): Command {
   return command
     .option('--seed <n>', 'where all randomness comes from (default: the host)', whole)
     .option('--time <iso>', 'virtual time at boot; the host clock is then never read', date)
@@ -179,10 +203,7 @@ export function addMachineOptions(command: Command): Command {
     .addOption(networkOption('a network card, joined to'))
     .option('--ip <address/prefix>', "the card's address, or dhcp (default: 10.0.2.15/24)")
     .addOption(gatewayOption())
-    .addOption(macOption())
-    .addOption(controlOption())
-    .addOption(userOption())
-    .addOption(sandboxOption());
+    .addOption(macOption());
 }
 
 export function mirrorOption(): Option {

@@ -1,13 +1,16 @@
 import { publish as write } from '../stream/publish.js';
+import type { PriorityFlags } from './options.js';
+import { groupOptions } from './priorities.js';
 import { bytes, count, say } from './report.js';
 
 /** `lockstep publish`. */
 export default async function publish(
-  flags: { name?: string; level?: number; quiet?: boolean },
+  flags: PriorityFlags & { name?: string; level?: number; quiet?: boolean },
   image: string,
   directory: string,
 ): Promise<number> {
-  const done = await write(image, directory, flags);
+  const { name, level } = flags;
+  const done = await write(image, directory, { name, level, ...(await groupOptions(flags)) });
   const written = done.bytesWritten < done.bytes ? `, of which ${bytes(done.bytesWritten)} new` : '';
   say(
     flags,

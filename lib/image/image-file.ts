@@ -72,50 +72,81 @@ export function checkMemory(memoryMiB = DEFAULT_MEMORY_MIB): number {
   );
 }
 
-/** The file of an image. The same content gives the same bytes. Throws ERR_LOCKSTEP_IMAGE_TOO_LARGE. */
-export function writeImage(image: ImageContent): Uint8Array {
-  const manifest = Buffer.from(JSON.stringify(image.manifest));
-  const segments = image.segments.filter((segment) => segment.bytes.length > 0);
-  const memoryBytes = checkMemory(image.memoryMiB) * MIB;
-  for (const { gpa, bytes } of segments)
-    if (gpa + bytes.length > memoryBytes) throw tooLarge(gpa + bytes.length, image.memoryMiB);
-  const contentBytes = segments.reduce((sum, { bytes }) => sum + roundUp(bytes.length), 0);
-  const blockCount = Math.ceil(contentBytes / IMAGE_BLOCK_BYTES);
-  const manifestAt = IMAGE_HEADER_BYTES + SEGMENT_BYTES * segments.length;
-  const hashesAt = manifestAt + manifest.length;
-  const contentOffset = roundUp(hashesAt + blockCount * HASH_BYTES);
+/** What a front is made of; its segments count offsets from the content's start. */
+export interface FrontContent extends Pick<ImageInfo, 'mode' | 'entry' | 'memoryBytes' | 'contentBytes'> {
+  segments: readonly { gpa: number; bytes: number; offset: number }[];
+  manifest: Manifest;
+  state?: Uint8Array;
+  blockHashes: Uint8Array;
+}
 
-  const file = Buffer.alloc(contentOffset + contentBytes);
+/** Where the content begins behind such a front. */
+function contentOffsetOf(front: Omit<FrontContent, 'blockHashes'>, manifest: Uint8Array): number {
+  const { segments, state, contentBytes } = front;
+  const tables = SEGMENT_BYTES * segments.length + manifest.length + (state?.length ?? 0);
+  return roundUp(IMAGE_HEADER_BYTES + tables + HASH_BYTES * Math.ceil(contentBytes / IMAGE_BLOCK_BYTES));
+}
+
+/** The front of an image. */
+export function writeFront(front: FrontContent): Uint8Array {
+  const { segments, state = new Uint8Array(0), contentBytes, blockHashes } = front;
+  const manifest = Buffer.from(JSON.stringify(front.manifest));
+  const manifestAt = IMAGE_HEADER_BYTES + SEGMENT_BYTES * segments.length;
+  const contentOffset = contentOffsetOf(front, manifest);
+  const file = Buffer.alloc(contentOffset);
   file.write(MAGIC, 0, 'latin1');
   file.writeUInt32LE(VERSION, 8);
-  file.writeUInt32LE(MODES.indexOf(image.mode), 12);
-  file.writeBigUInt64LE(BigInt(image.entry), 16);
-  file.writeBigUInt64LE(BigInt(memoryBytes), 24);
+  file.writeUInt32LE(MODES.indexOf(front.mode), 12);
+  file.writeBigUInt64LE(BigInt(front.entry), 16);
+  file.writeBigUInt64LE(BigInt(front.memoryBytes), 24);
   file.writeUInt32LE(segments.length, 32);
   file.writeUInt32LE(manifest.length, 36);
+  file.writeBigUInt64LE(BigInt(state.length), 40);
   file.writeBigUInt64LE(BigInt(contentOffset), 48);
   file.writeBigUInt64LE(BigInt(contentBytes), 56);
   file.writeUInt32LE(IMAGE_BLOCK_BYTES, 64);
-  file.writeUInt32LE(blockCount, 68);
-  let offset = contentOffset;
-  segments.forEach(({ gpa, bytes }, i) => {
+  file.writeUInt32LE(Math.ceil(contentBytes / IMAGE_BLOCK_BYTES), 68);
+  segments.forEach(({ gpa, bytes, offset }, i) => {
     const at = IMAGE_HEADER_BYTES + SEGMENT_BYTES * i;
     file.writeBigUInt64LE(BigInt(gpa), at);
-    file.writeBigUInt64LE(BigInt(bytes.length), at + 8);
-    file.writeBigUInt64LE(BigInt(offset), at + 16);
-    file.set(bytes, offset);
-    offset += roundUp(bytes.length);
+    file.writeBigUInt64LE(BigInt(bytes), at + 8);
+    file.writeBigUInt64LE(BigInt(contentOffset + offset), at + 16);
   });
   manifest.copy(file, manifestAt);
-  for (let block = 0; block < blockCount; block++) {
-    const start = contentOffset + block * IMAGE_BLOCK_BYTES;
-    sha256(file.subarray(start, Math.min(start + IMAGE_BLOCK_BYTES, file.length))).copy(
-      file,
-      hashesAt + block * HASH_BYTES,
-    );
-  }
-  Buffer.from(hashOfFront(file.subarray(0, contentOffset)), 'hex').copy(file, HASH_OFFSET);
+  file.set(state, manifestAt + manifest.length);
+  file.set(blockHashes, manifestAt + manifest.length + state.length);
+  Buffer.from(hashOfFront(file), 'hex').copy(file, HASH_OFFSET);
   return file;
+}
+
+/** The file of an image. The same content gives the same bytes. Throws ERR_LOCKSTEP_IMAGE_TOO_LARGE. */
+export function writeImage(image: ImageContent): Uint8Array {
+  const parts = image.segments.filter((segment) => segment.bytes.length > 0);
+  const memoryBytes = checkMemory(image.memoryMiB) * MIB;
+  let contentBytes = 0;
+  const segments = parts.map(({ gpa, bytes }) => {
+    if (gpa + bytes.length > memoryBytes) throw tooLarge(gpa + bytes.length, image.memoryMiB);
+    const offset = contentBytes;
+    contentBytes += roundUp(bytes.length);
+    return { gpa, bytes: bytes.length, offset };
+  });
+  const { mode, entry, manifest } = image;
+  const front = { mode, entry, memoryBytes, contentBytes, segments, manifest };
+  const contentOffset = contentOffsetOf(front, Buffer.from(JSON.stringify(manifest)));
+  const file = Buffer.alloc(contentOffset + contentBytes);
+  segments.forEach(({ offset }, i) => {
+    file.set((parts[i] as (typeof parts)[number]).bytes, contentOffset + offset);
+  });
+  const hashes: Buffer[] = [];
+  for (let at = contentOffset; at < file.length; at += IMAGE_BLOCK_BYTES)
+    hashes.push(blockHash(file.subarray(at, Math.min(at + IMAGE_BLOCK_BYTES, file.length))));
+  file.set(writeFront({ ...front, blockHashes: Buffer.concat(hashes) }));
+  return file;
+}
+
+/** What a front says of one of its blocks. */
+export function blockHash(block: Uint8Array): Buffer {
+  return hash('sha256', block, 'buffer');
 }
 
 /**
@@ -201,7 +232,7 @@ export function isBlock(front: ImageFront, block: number, bytes: Uint8Array): bo
   const { start, end } = blockRange(front, block);
   const at = block * HASH_BYTES;
   return (
-    bytes.length === end - start && sha256(bytes).equals(front.blockHashes.subarray(at, at + HASH_BYTES))
+    bytes.length === end - start && blockHash(bytes).equals(front.blockHashes.subarray(at, at + HASH_BYTES))
   );
 }
 
@@ -273,10 +304,6 @@ function hashOfFront(front: Buffer): string {
     .update(Buffer.alloc(HASH_BYTES))
     .update(front.subarray(HASH_OFFSET + HASH_BYTES));
   return hash.digest('hex');
-}
-
-function sha256(bytes: Uint8Array): Buffer {
-  return hash('sha256', bytes, 'buffer');
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

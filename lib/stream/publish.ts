@@ -14,8 +14,10 @@ import { basename, join } from 'node:path';
 import { native } from '../addon.js';
 import { LockstepError } from '../errors.js';
 import { blockRange, type ImageFront, inspectFront, isBlock } from '../image/image-file.js';
+import type { GroupOptions } from '../learn/groups.js';
+import type { ReadFile } from '../learn/places.js';
 import { hashOf, readAt, readFront } from './image-blocks.js';
-import { priorities } from './priorities.js';
+import { hasPriorities, type Prioritised, prioritise } from './priorities.js';
 import { decodePublished, encodePublished, isPublished, type Pack, packPath, sha256 } from './published.js';
 
 /** Small enough for servers that know no ranges, of which a pack is the least that can be had. */
@@ -23,7 +25,7 @@ const PACK_BYTES_MAX = 4 << 20;
 const AT_ONCE = 4;
 const LEVEL = 12;
 
-export interface PublishOptions {
+export interface PublishOptions extends GroupOptions {
   /** The manifest's name in the directory. Default: the image file's. */
   name?: string;
   /** How hard zstd tries, 1 to 19. Default 12. */
@@ -33,7 +35,7 @@ export interface PublishOptions {
 export interface PublishResult {
   /** The manifest's path. */
   path: string;
-  /** The image's identity. */
+  /** The identity of what is streamed: of an image that was laid out by its priorities, another than the file's. */
   sha256: string;
   blocks: number;
   /** What a client without anything fetches, manifest included. */
@@ -61,18 +63,22 @@ export async function publish(
   await mkdir(join(directory, 'packs'), { recursive: true });
   const file = await openImage(path);
   try {
-    const front = await readFront(file, path);
-    const image = inspectFront(front, path);
+    const source = await readFront(file, path);
+    const read = (at: number, bytes: number) => readAt(file, at, bytes);
+    await verifyBlocks(inspectFront(source, path), read, path);
     const places = await knownPlaces(directory);
     const writer = new PackWriter(directory, places);
-    const { sequence, groups } = priorities(front, image);
+    const target = join(directory, name);
+    const wanted = hasPriorities(options) ? pick(options) : await prioritiesOf(target);
+    const published = await prioritise(source, inspectFront(source, path), read, wanted);
+    const { front, image, sequence, groups } = published;
     let done = 0;
     for (const group of groups) {
       const blocks = sequence.subarray(done, done + group);
       done += group;
       for (let at = 0; at < blocks.length; at += AT_ONCE)
         await writer.add(
-          await compressed(file, path, image, [...blocks.subarray(at, at + AT_ONCE)], places, level),
+          await compressed(published, path, [...blocks.subarray(at, at + AT_ONCE)], places, level),
         );
       await writer.flush();
     }
@@ -82,10 +88,10 @@ export async function publish(
       image,
       sequence,
       groups,
+      priorities: wanted,
       ...layout,
-      memorySum: await native().imageSum(path, front),
+      memorySum: await native().imageSum(path, source),
     });
-    const target = join(directory, name);
     await replace(target, manifest);
     return {
       path: target,
@@ -108,6 +114,17 @@ async function openImage(path: string): Promise<FileHandle> {
       syscall,
     });
   });
+}
+
+/** Those that the image published under this name has, so that its next version need not be given them again. */
+async function prioritiesOf(path: string): Promise<GroupOptions> {
+  const before = await readFile(path).catch(() => undefined);
+  const published = before && (await decodePublished(before, basename(path)).catch(() => undefined));
+  return published?.priorities ?? {};
+}
+
+function pick({ profile, first, last }: GroupOptions): GroupOptions {
+  return { ...(profile && { profile }), ...(first && { first }), ...(last && { last }) };
 }
 
 /** Where the blocks lie that manifests of this directory name. */
@@ -140,11 +157,32 @@ async function isWhole(path: string, bytes: number): Promise<boolean> {
   return found?.size === bytes;
 }
 
+/** Throws ERR_LOCKSTEP_NOT_AN_IMAGE for a file that was damaged since it was written. */
+async function verifyBlocks(image: ImageFront, read: ReadFile, path: string): Promise<void> {
+  for (let block = 0; block * image.blockBytes < image.contentBytes; block++)
+    await readBlock(image, read, block, path);
+}
+
+async function readBlock(
+  image: ImageFront,
+  read: ReadFile,
+  block: number,
+  path: string,
+): Promise<Uint8Array> {
+  const { start, end } = blockRange(image, block);
+  const bytes = await read(start, end - start);
+  if (isBlock(image, block, bytes)) return bytes;
+  throw new LockstepError(
+    'ERR_LOCKSTEP_NOT_AN_IMAGE',
+    `${path} is damaged: its block ${block} is not what it was`,
+    { hint: 'Pack it again, or take the snapshot again.' },
+  );
+}
+
 /** The frames of those blocks that lie nowhere yet. */
 async function compressed(
-  file: FileHandle,
+  { image, read }: Prioritised,
   path: string,
-  image: ImageFront,
   blocks: number[],
   places: Map<string, Place>,
   level: number,
@@ -156,16 +194,7 @@ async function compressed(
   }
   return Promise.all(
     [...fresh].map(async ([hash, block]) => {
-      const { start, end } = blockRange(image, block);
-      const bytes = await readAt(file, start, end - start);
-      if (!isBlock(image, block, bytes))
-        throw new LockstepError(
-          'ERR_LOCKSTEP_NOT_AN_IMAGE',
-          `${path} is damaged: its block ${block} is not what it was`,
-          {
-            hint: 'Pack it again, or take the snapshot again.',
-          },
-        );
+      const bytes = await readBlock(image, read, block, path);
       return { hash, frame: await native().compress(bytes, level) };
     }),
   );

@@ -11,6 +11,7 @@ import { createHash } from 'node:crypto';
 import { native } from '../addon.js';
 import { LockstepError } from '../errors.js';
 import { type ImageFront, inspectFront } from '../image/image-file.js';
+import { type GroupOptions, isGroupOptions } from '../learn/groups.js';
 
 const MAGIC = 'LSPUBL01';
 const HASH_BYTES = 32;
@@ -33,6 +34,7 @@ interface Meta {
   groups: number[];
   bytes: number;
   memorySum: string;
+  priorities: GroupOptions;
 }
 
 export interface Published {
@@ -48,6 +50,8 @@ export interface Published {
   sequence: Uint32Array;
   /** How many of `sequence` belong to each group. The machine starts when the first group is there. */
   groups: number[];
+  /** What the groups were made from: the next version of the image has the same, unless it is given others. */
+  priorities: GroupOptions;
   /** What all blocks take, compressed, each place once. */
   bytes: number;
   /** Of the memory that starts from this image, hexadecimal. */
@@ -76,6 +80,7 @@ export async function encodePublished(published: Published): Promise<Uint8Array>
     groups,
     bytes,
     memorySum,
+    priorities: published.priorities,
   };
   const text = Buffer.from(JSON.stringify(meta));
   const length = Buffer.alloc(4);
@@ -107,9 +112,21 @@ export async function decodePublished(file: Uint8Array, name: string): Promise<P
   const [sequence, pack, offset, length] = ARRAYS.map((_, i) =>
     numbers(plain, frontEnd + 4 * meta.blocks * i, meta.blocks),
   ) as [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
-  const { packs, groups, bytes, memorySum } = meta;
+  const { packs, groups, bytes, memorySum, priorities } = meta;
   const image = inspectFront(front, `the image of ${name}`);
-  const published = { front, image, packs, pack, offset, length, sequence, groups, bytes, memorySum };
+  const published = {
+    front,
+    image,
+    packs,
+    pack,
+    offset,
+    length,
+    sequence,
+    groups,
+    priorities,
+    bytes,
+    memorySum,
+  };
   if (image.sha256 !== meta.sha256 || Math.ceil(image.contentBytes / image.blockBytes) !== meta.blocks)
     throw damaged(name, 'it does not belong to its image');
   checkPlaces(published, name);
@@ -131,6 +148,7 @@ function readMeta(text: string, name: string): Meta {
     Array.isArray(meta.groups) &&
     meta.groups.every(count) &&
     meta.groups.reduce((sum, group) => sum + group, 0) === meta.blocks &&
+    isGroupOptions(meta.priorities) &&
     Array.isArray(meta.packs) &&
     meta.packs.every((pack) => /^[0-9a-f]{32}$/.test(pack?.name) && count(pack.bytes));
   if (!right) throw damaged(name, 'what it says of itself makes no sense');

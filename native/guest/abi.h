@@ -106,8 +106,8 @@ struct ls_archive {
 };
 struct ls_archive_entry {
     union {
-        uint64_t at; /* file, symbolic link: where its bytes (or target) begin in the contents */
-        struct {     /* directory */
+        uint64_t at;              /* file, symbolic link: where its bytes (or target) begin in the contents */
+        struct {                  /* directory */
             uint32_t first;       /* number of its first entry */
             uint32_t directories; /* how many of its entries are directories */
         };

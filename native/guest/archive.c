@@ -57,7 +57,8 @@ void archive_read(struct inode *directory) {
         uint64_t number = (uint64_t)(entry - entries);
         const char *name = names + entry->name;
         require(entry->name <= archive->name_bytes &&
-                    entry->name_bytes <= archive->name_bytes - entry->name && is_name(name, entry->name_bytes),
+                    entry->name_bytes <= archive->name_bytes - entry->name &&
+                    is_name(name, entry->name_bytes),
                 number);
         struct inode *inode = inode_of(entry);
         if (S_ISDIR(inode->mode)) inode->parent = directory;

@@ -47,7 +47,7 @@ bool directory_append(struct inode *directory, const char *name, size_t length, 
 long directory_add(struct inode *directory, const char *name, size_t length, struct inode *inode) {
     if (length > NAME_MAX) return -ENAMETOOLONG;
     if (directory != root && !directory->links) return -ENOENT; /* removed meanwhile */
-    directory_first(directory); /* what it has already comes first */
+    directory_first(directory);                                 /* what it has already comes first */
     if (!directory_append(directory, name, length, inode)) return -ENOSPC;
     inode->links++;
     inode->ctime = clock_now_still();

@@ -37,26 +37,32 @@ uint64_t StreamedImage::block_of(uint64_t file_offset) const {
 }
 
 // What is written while the machine is made, and what the monitor looks at from the thread that brings
-// blocks. Of a snapshot that is the page that may get another seed; of an image that boots, the first and
-// last pages of each segment (the guest kernel's header among them), and segments that share pages.
+// blocks: segments that begin within a page, with what shares it; of a program's image the guest kernel's
+// header and the boot block, in which a snapshot may get another seed; of other images that boot, where
+// segments begin and end.
 std::vector<uint64_t> StreamedImage::needed_first(const Image& image) {
   const ImageHeader& header = image.header;
-  std::vector<uint64_t> blocks;
-  if (header.mode == static_cast<uint32_t>(StartMode::kSnapshot)) {
-    for (const ImageSegment& segment : image.segments)
-      if (segment.gpa <= LS_GPA_BOOT && LS_GPA_BOOT < end_of(segment))
-        blocks.push_back((segment.file_offset + LS_GPA_BOOT - segment.gpa - header.content_offset) /
-                         header.block_bytes);
-    return blocks;
-  }
+  const auto mode = static_cast<StartMode>(header.mode);
+  std::vector<uint64_t> blocks, pages = {LS_GPA_BOOT};
+  if (mode != StartMode::kSnapshot) pages.push_back(LS_GPA_KERNEL);
+  for (const ImageSegment& segment : image.segments)
+    if (!begins_with_a_page(segment)) pages.push_back(page_floor(segment.gpa));
+  const bool bare = mode == StartMode::kReal || mode == StartMode::kLong;
   for (const ImageSegment& segment : image.segments) {
     if (segment.bytes == 0) continue;
     const uint64_t from = segment.file_offset - header.content_offset;
-    const uint64_t last = from + segment.bytes - 1;
-    blocks.push_back(from / header.block_bytes);
-    blocks.push_back(last / header.block_bytes);
-    if (begins_with_a_page(segment)) continue;
-    for (uint64_t at = from; at < last; at += header.block_bytes) blocks.push_back(at / header.block_bytes);
+    const auto need = [&](uint64_t done) { blocks.push_back((from + done) / header.block_bytes); };
+    const auto touches = [&](uint64_t page) {
+      return page < end_of(segment) && segment.gpa < page + kPageBytes;
+    };
+    if (!begins_with_a_page(segment))
+      for (uint64_t done = 0; done < segment.bytes; done += kPageBytes) need(done);
+    if (bare || !begins_with_a_page(segment)) {
+      need(0);
+      need(segment.bytes - 1);
+    }
+    for (uint64_t page : pages)
+      if (touches(page)) need(std::max(page, segment.gpa) - segment.gpa);
   }
   std::sort(blocks.begin(), blocks.end());
   blocks.erase(std::unique(blocks.begin(), blocks.end()), blocks.end());

@@ -1,0 +1,143 @@
+/** Watches which pages of an image a program touches, up to a moment that its user cares about. */
+import type { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { withSignal } from '../deferred.js';
+import { LockstepError } from '../errors.js';
+import type { Image } from '../image.js';
+import { Machine } from '../machine.js';
+import { type MachineOptions, machineShare } from '../options.js';
+import { type Place, placesOf } from './places.js';
+import { mergeProfiles, type Profile, profileOf } from './profile.js';
+
+/** The moment up to which a run is watched. */
+export type Marker =
+  /** The program's first output. */
+  | { until: 'output' }
+  /** The program accepted its first connection. */
+  | { until: 'accept' }
+  /** The program ended. */
+  | { until: 'exit' }
+  /** Its output has this in it. */
+  | { until: 'pattern'; pattern: RegExp }
+  /** So many events entered the machine. */
+  | { until: 'event'; event: number };
+
+export interface LearnOptions extends MachineOptions {
+  /** Default: the first output; with a client, its end. */
+  marker?: Marker;
+  /** How many runs are watched, and counted together. Default 1. */
+  runs?: number;
+  /** What the program reads, in each run. Default: nothing; with a client, what that writes. */
+  input?: Uint8Array;
+  /** Makes the program answer, as soon as it runs. */
+  client?: (machine: Machine, signal: AbortSignal) => Promise<void>;
+  /** How long a run may take to its marker. Default 60 s. */
+  timeoutMs?: number;
+  /** The program's output, as it comes. */
+  onOutput?: (bytes: Uint8Array) => void;
+  signal?: AbortSignal;
+}
+
+const TIMEOUT_MS = 60_000;
+/** The counters of a machine say nothing by themselves. */
+const LOOK_MS = 1;
+
+/** Runs an image and says what it touched. Throws ERR_LOCKSTEP_LEARN when the marker does not come. */
+export async function learn(image: Image, options: LearnOptions = {}): Promise<Profile> {
+  const { runs = 1 } = options;
+  const info = await image.inspect();
+  const places = await placesOf(info, async (at, bytes) => image.bytes.subarray(at, at + bytes));
+  const profiles: Profile[] = [];
+  while (profiles.length < runs) profiles.push(await watchOnce(image, places, options));
+  return mergeProfiles(profiles);
+}
+
+async function watchOnce(image: Image, places: readonly Place[], options: LearnOptions): Promise<Profile> {
+  const machine = new Machine(
+    { mode: 'run', tracePages: true, image: image.bytes, ...machineShare(image, options) },
+    {},
+  );
+  const over = new AbortController();
+  const stop = AbortSignal.any([
+    over.signal,
+    AbortSignal.timeout(options.timeoutMs ?? TIMEOUT_MS),
+    ...(options.signal ? [options.signal] : []),
+  ]);
+  try {
+    const reached = markerOf(machine, options, stop);
+    if (options.input || !options.client) machine.stdin.end(options.input ?? new Uint8Array(0));
+    await machine.start({ signal: stop });
+    const missed = await withSignal(Promise.race([reached, overWithout(machine)]), stop);
+    if (missed !== undefined && options.marker?.until !== 'exit') throw notReached(missed);
+    return profileOf(places, machine.native.touchedPages());
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (stop.aborted) throw notReached(`it took more than ${(options.timeoutMs ?? TIMEOUT_MS) / 1000} s`);
+    throw error;
+  } finally {
+    over.abort();
+    await machine.close();
+  }
+}
+
+/** How it ended, once all it had put out was heard. */
+async function overWithout(machine: Machine): Promise<string> {
+  const closed = [machine.stdout, machine.stderr].map((stream) => finished(stream).catch(() => {}));
+  const why = await machine.ended.then(
+    ({ reason, status, detail }) => detail || `the program ended first (${reason}, ${status})`,
+    (error: Error) => error.message,
+  );
+  await Promise.all(closed);
+  return why;
+}
+
+/** Resolves at the marker. Output is read in any case, for a program whose output nobody reads stands still. */
+async function markerOf(machine: Machine, options: LearnOptions, stop: AbortSignal): Promise<undefined> {
+  const { client, marker = client ? undefined : ({ until: 'output' } as const) } = options;
+  const output = listen([machine.stdout, machine.stderr], marker, options.onOutput);
+  const asked = client?.(machine, stop);
+  if (!marker) return void (await asked);
+  // Where the marker does not come, that is what is told.
+  asked?.catch(() => {});
+  switch (marker.until) {
+    case 'output':
+    case 'pattern':
+      return output;
+    case 'accept':
+      return look(() => machine.stats().accepted > 0, stop);
+    case 'event':
+      return look(() => machine.stats().lsn >= marker.event, stop);
+    default:
+      return overWithout(machine).then(() => undefined);
+  }
+}
+
+function listen(
+  streams: readonly Readable[],
+  marker: Marker | undefined,
+  onOutput: LearnOptions['onOutput'],
+): Promise<undefined> {
+  return new Promise((resolve) => {
+    for (const stream of streams) {
+      let text = '';
+      stream.on('data', (bytes: Buffer) => {
+        onOutput?.(bytes);
+        if (marker?.until === 'output') resolve(undefined);
+        if (marker?.until !== 'pattern') return;
+        text = (text + bytes.toString('latin1')).slice(-65_536);
+        if (marker.pattern.test(text)) resolve(undefined);
+      });
+    }
+  });
+}
+
+async function look(isThere: () => boolean, stop: AbortSignal): Promise<undefined> {
+  while (!isThere()) await sleep(LOOK_MS, undefined, { signal: stop });
+}
+
+function notReached(why: string): LockstepError {
+  return new LockstepError('ERR_LOCKSTEP_LEARN', `the run did not come to the moment to be learned: ${why}`, {
+    hint: 'Give the program what it needs to get there, or name another moment: --until.',
+  });
+}
