@@ -23,6 +23,7 @@ import { qemu } from './cases/qemu.js';
 import { redis } from './cases/redis.js';
 import { reprotect } from './cases/reprotect.js';
 import { snapshot } from './cases/snapshot.js';
+import { stream } from './cases/stream.js';
 import { tcpRelay } from './cases/tcp-relay.js';
 import type { Case, Outcome, Settings } from './lib/case.js';
 import { hostFacts, watchOthers } from './lib/host.js';
@@ -40,6 +41,7 @@ const CASES: Case[] = [
   failoverTime,
   reprotect,
   snapshot,
+  stream,
   outputLatency,
   pairThroughput,
   redis,

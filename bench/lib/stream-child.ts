@@ -1,0 +1,104 @@
+/**
+ * A process for a network namespace of its own: packs one of the programs of stream-programs.ts, learns it, publishes
+ * it in either order, and starts it over a line of 10 Mbit/s. Takes a StreamJob, prints a StreamReport, as JSON.
+ */
+import { execFileSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Image, Machine, publish, Stream, serve } from '../../lib/index.js';
+import { learn } from '../../lib/learn/learn.js';
+import type { Profile } from '../../lib/learn/profile.js';
+import { TEN_MBIT, ThinLine } from '../../test/helpers/thin-line.js';
+import { STREAMED, type Streamed } from './stream-programs.js';
+
+export interface StreamJob {
+  name: Streamed['name'];
+  directory: string;
+  quick: boolean;
+}
+
+export interface StreamRun {
+  /** At the first answer. */
+  ms: number;
+  bytes: number;
+  faults: number;
+  /** Of everything. */
+  bytesTotal: number;
+  /** Of the work that comes behind the answer, where there is some. */
+  workMs?: number;
+}
+
+export interface StreamReport {
+  learned: StreamRun;
+  unlearned: StreamRun;
+  local: { ms: number; workMs?: number };
+}
+
+/** Others than the one that was learned. */
+const QUESTIONS = { learned: 11, asked: 17 };
+
+const job = JSON.parse(process.argv[2] ?? '') as StreamJob;
+const program = STREAMED.find(({ name }) => name === job.name) as Streamed;
+const net = program.net ? { net: { tap: true } as const } : {};
+execFileSync('ip', ['link', 'set', 'lo', 'up']);
+
+async function answer(machine: Machine): Promise<{ ms: number; workMs?: number }> {
+  const begun = performance.now();
+  machine.stdout.on('data', () => {});
+  machine.stderr.on('data', () => {});
+  await machine.start();
+  await program.ask(machine, QUESTIONS.asked);
+  return { ms: performance.now() - begun };
+}
+
+async function work(machine: Machine): Promise<{ workMs?: number }> {
+  if (!program.work) return {};
+  const begun = performance.now();
+  await program.work(machine);
+  return { workMs: performance.now() - begun };
+}
+
+async function streamed(path: string, profile?: Profile): Promise<StreamRun> {
+  const site = join(job.directory, `site-${profile ? 'learned' : 'unlearned'}`);
+  await publish(path, site, { name: 'app', ...(profile && { profile }) });
+  await using server = await serve(site);
+  const line = await ThinLine.open(Number(new URL(server.url).port), TEN_MBIT);
+  const output = join(job.directory, 'got.lsm');
+  const begun = performance.now();
+  const stream = await Stream.open(`${line.url}app`, { output });
+  try {
+    await using machine = await stream.createMachine(net);
+    await answer(machine);
+    const ms = performance.now() - begun;
+    const { bytes, bytesTotal, demandFaults: faults } = stream.status;
+    return { ms, bytes, faults, bytesTotal, ...(await work(machine)) };
+  } finally {
+    await stream.close();
+    await line.close();
+    for (const file of [output, `${output}.part`]) rmSync(file, { force: true });
+    rmSync(site, { recursive: true, force: true });
+  }
+}
+
+async function locally(image: Image): Promise<{ ms: number; workMs?: number }> {
+  await using machine = await (image.path === undefined
+    ? Machine.create(image, net)
+    : Machine.restore(image.path, net));
+  const { ms } = await answer(machine);
+  return { ms, ...(await work(machine)) };
+}
+
+const image = await program.make(job.directory, job.quick);
+const path = image.path ?? join(job.directory, `${job.name}.lsm`);
+if (image.path === undefined) await image.write(path, { force: true });
+const profile = await learn(image, {
+  ...net,
+  client: (machine) => program.ask(machine, QUESTIONS.learned),
+});
+const report: StreamReport = {
+  learned: await streamed(path, profile),
+  unlearned: await streamed(path),
+  local: await locally(image),
+};
+process.stdout.write(`${JSON.stringify(report)}\n`);
+process.exit(0);
