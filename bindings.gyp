@@ -214,6 +214,7 @@
       'native/test/log_file_test.cc',
       'native/test/log_test.cc',
       'native/test/machine_join_test.cc',
+      'native/test/machine_snapshot_test.cc',
       'native/test/machine_state_test.cc',
       'native/test/memory_fork_test.cc',
       'native/test/machine_test.cc',

@@ -114,7 +114,9 @@ export class Image {
   /** Writes the image file. An existing one is kept unless `force`. */
   async write(path: string, { force = false }: { force?: boolean } = {}): Promise<void> {
     try {
-      await writeFile(path, this.bytes, { flag: force ? 'w' : 'wx' });
+      // What the program has in memory is for nobody else.
+      const mode = this.isSnapshot ? 0o600 : 0o666;
+      await writeFile(path, this.bytes, { flag: force ? 'w' : 'wx', mode });
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
       throw new LockstepError('ERR_LOCKSTEP_INVALID_ARGUMENT', `${path} exists already`, {

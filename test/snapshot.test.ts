@@ -3,10 +3,11 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { Image, LockstepError, Machine, record, replay } from '../lib/index.js';
 import { AWK, awkImage, lines, talk } from './helpers/awk-machine.js';
-import { lockstep, printedRandom, run, scratch } from './helpers/command.js';
+import { command, drain, lockstep, printedRandom, root, run, scratch } from './helpers/command.js';
 
 /** A machine that was told a and b, and its snapshot there. */
 async function taken(t: ExecutionContext, directory: string, file = 'x.snapshot') {
@@ -204,24 +205,48 @@ test.serial('what cannot be taken or restored is said plainly', async (t) => {
 });
 
 test.serial('a full disk leaves nothing, and the guest goes on', async (t) => {
-  const directory = scratch(t);
-  const { machine, say } = await taken(t, directory);
-  // A limit for the size of files stands for the disk: both come back from write(2).
-  const child = spawn(
-    'sh',
-    [
-      '-c',
-      'ulimit -f 500; exec "$0" --import tsx test/helpers/snapshot-child.ts "$1"',
-      process.execPath,
-      directory,
-    ],
-    { stdio: ['pipe', 'pipe', 'inherit'] },
+  const disk = scratch(t);
+  const child = ['--import', 'tsx', 'test/helpers/snapshot-child.ts', disk];
+  const own = process.getuid?.() === 0 ? ['-m'] : ['-r', '-m'];
+  const full = 'mount -t tmpfs -o size=1m none "$0"; exec "$@"';
+  const { status, stderr } = await command(
+    ['unshare', ...own, 'sh', '-ec', full, disk, process.execPath, ...child],
+    { cwd: root },
   );
-  const [status] = await once(child, 'close');
-  t.is(status, 0);
-  t.deepEqual(readdirSync(directory), ['x.snapshot']);
-  t.is(await say('c'), '3 b c');
-  await machine.close();
+  t.is(status, 0, stderr);
+});
+
+test.serial('in the midst of its output a machine cannot be taken, and is when that is read', async (t) => {
+  const directory = scratch(t);
+  const script = 'while (i < 100000) { print i++ }; getline x; print "heard", x';
+  await using machine = await Machine.create(
+    await Image.fromProgram({ argv: ['busybox', 'awk', `BEGIN { ${script} }`] }),
+  );
+  await machine.start();
+  // Sooner or later nothing more fits into what nobody reads.
+  let error: LockstepError | undefined;
+  for (let tries = 0; !error && tries < 500; tries++) {
+    await sleep(20);
+    await machine.pause();
+    error = await machine.snapshot(join(directory, 'early'), { force: true }).then(
+      () => undefined,
+      (thrown: LockstepError) => thrown,
+    );
+    machine.resume();
+  }
+  t.is(error?.code, 'ERR_LOCKSTEP_STATE');
+  t.regex(error?.message ?? '', /in the midst of its output/);
+  const taken = machine.snapshot(join(directory, 'x'));
+  const read = lines(machine.stdout);
+  await taken;
+  await read(100_000);
+  machine.stdin.write('this\n');
+  t.is((await read(100_001))[100_000], 'heard this');
+  await using restored = await Machine.restore(join(directory, 'x'));
+  await restored.start();
+  restored.stdin.end('that\n');
+  const [rest] = await Promise.all([drain(restored.stdout), restored.ended]);
+  t.true(rest.toString().endsWith('99999\nheard that\n'), rest.toString().slice(-100));
 });
 
 test.serial('other randomness, if it is asked for', async (t) => {
