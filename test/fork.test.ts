@@ -1,5 +1,5 @@
 /** Forks: several machines from one, in this process, by copy-on-write. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { Image, Machine, record, replay } from '../lib/index.js';
@@ -118,6 +118,41 @@ test.serial('a fork may be recorded, and so may be what it was forked from', asy
     t.deepEqual(await read(text.length), [...text]);
   }
 });
+
+test.serial("a fork's network card is joined to nothing, or to what is said", async (t) => {
+  const directory = scratch(t);
+  const net = (name: string) => ({ unix: `${join(directory, name)},${join(directory, 'peer')}` });
+  await using first = await Machine.create(await awkImage(), { net: net('a') });
+  await first.start();
+  await talk(first)('a');
+  for (const options of [{}, { net: net('b') }]) {
+    await using fork = await first.fork(options);
+    await fork.start();
+    t.is(await talk(fork)('b'), '2 a b');
+  }
+  await t.throwsAsync(first.fork({ net: net('a') }), { code: 'ERR_LOCKSTEP_NET_BUSY' });
+  await t.throwsAsync(first.fork({ net: { ...net('c'), ip: '10.0.0.1/24' } as object }), {
+    code: 'ERR_LOCKSTEP_INVALID_ARGUMENT',
+    message: /^ip was given/,
+  });
+});
+
+test.serial(
+  'whoever waits for a machine that never comes to a position hears when it is closed',
+  async (t) => {
+    const directory = scratch(t);
+    const script = 'print(1) io.stdout:flush() while true do end';
+    const machine = await Machine.create(await Image.fromProgram({ argv: ['lua5.4', '-e', script] }));
+    await machine.start();
+    await lines(machine.stdout)(1);
+    const asked = [machine.snapshot(join(directory, 'x')), machine.fork()];
+    const heard = Promise.allSettled(asked);
+    await machine.close();
+    for (const outcome of await heard)
+      t.is((outcome as PromiseRejectedResult).reason?.code, 'ERR_LOCKSTEP_STATE');
+    t.deepEqual(readdirSync(directory), []);
+  },
+);
 
 test.serial('a hundred forks of a restored machine share its memory', async (t) => {
   const directory = scratch(t);

@@ -89,7 +89,7 @@ TEST(snapshot_goes_on_to_the_same_end) {
   const Ended expected = run(whole);
   CHECK(expected.end.status == 7 && expected.digest.channels[4].bytes == 200);
   int taken = 0;
-  for (int round = 0; round < 12; round++) {
+  for (int round = 0; round < 100 && taken < 6; round++) {
     const TemporaryFile file;
     MachineConfig first = whole;
     first.mode = round % 2 ? Mode::kRun : Mode::kRecord;
@@ -119,7 +119,7 @@ TEST(snapshot_goes_on_to_the_same_end) {
     forked.fork = fork;
     CHECK(same(run(forked).digest, expected.digest));
   }
-  printf("# %d of 12 were taken on their way\n", taken);
+  CHECK(taken > 0);
 }
 
 TEST(snapshot_of_a_guest_that_waits_for_ever) {
