@@ -259,6 +259,8 @@ export interface NativeProbe {
   dirtyRing: boolean;
   immediateExit: boolean;
   performanceCounter: boolean;
+  /** Memory can be filled while it is used, as `lockstep stream` does. */
+  pageFaults: boolean;
   /** Guest code at CPL 0 runs in KVM's instruction emulator. */
   emulatedKernelCode: boolean;
   kernelInstructionsPerUs: number;

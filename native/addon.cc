@@ -67,6 +67,7 @@ Napi::Value probe(const Napi::CallbackInfo& info) {
   object["dirtyRing"] = p.dirty_ring;
   object["immediateExit"] = p.immediate_exit;
   object["performanceCounter"] = p.performance_counter;
+  object["pageFaults"] = p.page_faults;
   object["emulatedKernelCode"] = p.emulated_kernel_code;
   object["kernelInstructionsPerUs"] = Napi::Number::New(env, p.kernel_instructions_per_us);
   object["syscallArrives"] = p.syscall_arrives;

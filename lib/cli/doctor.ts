@@ -37,6 +37,12 @@ function kvmChecks(host: HostProbe): Check[] {
     optional('register sharing', host.syncRegs, 'KVM_CAP_SYNC_REGS', 'Every exit costs about 15 us more.'),
     optional('dirty page ring', host.dirtyRing, 'KVM_CAP_DIRTY_LOG_RING', 'The slower bitmap is used.'),
     optional('immediate exit', host.immediateExit, 'KVM_CAP_IMMEDIATE_EXIT', 'Linux 4.13 or newer has it.'),
+    optional(
+      'memory on demand',
+      host.pageFaults,
+      'userfaultfd',
+      'No `lockstep stream`, but for --download: be root, or give this user /dev/userfaultfd.',
+    ),
     optional('performance counter', host.performanceCounter, 'exact branch counts', 'Nothing needs it.'),
   ];
 }

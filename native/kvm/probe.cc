@@ -12,6 +12,7 @@
 #include "boot.h"
 #include "guest/abi.h"
 #include "log/event.h"
+#include "memory/page_faults.h"
 
 namespace lockstep {
 
@@ -126,6 +127,7 @@ void measure_syscall(HostProbe& probe, const CpuModel& model) {
 HostProbe probe_host() {
   HostProbe probe;
   probe.performance_counter = has_performance_counter();
+  probe.page_faults = page_faults_possible();
   try {
     CpuModel model = CpuModel::build("");
     probe.vendor = model.vendor();

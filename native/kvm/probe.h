@@ -13,6 +13,7 @@ struct HostProbe {
   std::string back_end;  // "vmx", "svm", "pvm" or "unknown"
   std::string vendor, cpu_model;
   bool sync_regs = false, dirty_ring = false, immediate_exit = false, performance_counter = false;
+  bool page_faults = false;           // memory can be filled while it is used (memory/page_faults.h)
   bool emulated_kernel_code = false;  // CPL 0 runs in KVM's emulator
   double kernel_instructions_per_us = 0;
   std::string syscall_arrives;  // "cpl0" or "cpl3"

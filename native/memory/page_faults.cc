@@ -50,6 +50,15 @@ bool is_zero(std::span<const uint8_t> page) {
 
 }  // namespace
 
+bool page_faults_possible() {
+  try {
+    open_userfaultfd();
+    return true;
+  } catch (const Failure&) {
+    return false;
+  }
+}
+
 PageFaults::PageFaults(GuestMemory& memory, PageSource& source, std::vector<GuestRange> ranges,
                        size_t pages_at_once, bool confined)
     : memory_(memory),

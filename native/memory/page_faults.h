@@ -32,6 +32,9 @@ struct GuestRange {
   uint64_t gpa, bytes;  // whole pages
 };
 
+// Whether this process may, and the host's kernel can.
+bool page_faults_possible();
+
 class PageFaults {
  public:
   // `confined`: its thread makes no system calls but those of its duty (sandbox.h).
