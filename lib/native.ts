@@ -83,7 +83,7 @@ export interface NativeConfig {
   force?: boolean;
   fsync?: boolean;
   imageByHash?: boolean;
-  /** run: note which pages of the image are touched. */
+  /** run, and replay of a log that starts at boot: note which pages of the image are touched. */
   tracePages?: boolean;
   /** replay: stand still (paused) after this event; 0: none. */
   stopAtEvent?: number;

@@ -125,6 +125,9 @@ void Machine::build(bool from_state) {
   if (streamed_ && !from_state)
     run_loop_->memory_digest().begin_with(config_.store_sum,
                                           [this](uint64_t page) { return streamed_->first_term(page); });
+  if (traced_ && tracked && !from_state)
+    run_loop_->memory_digest().begin_with(traced_->memory_sum(),
+                                          [this](uint64_t page) { return traced_->first_term(page); });
   built_ = true;
 }
 

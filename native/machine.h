@@ -69,7 +69,7 @@ struct MachineConfig {
   std::optional<bool> image_by_hash;  // absent: a snapshot's log has its hash, any other its image
   uint64_t stop_at_event = 0;
   bool live_after_stop = false;   // kReplay: resumed there, it leaves the log and is recorded no more
-  bool trace_pages = false;       // kRun: Machine::traced_pages()
+  bool trace_pages = false;       // kRun, kReplay from boot: Machine::traced_pages()
   bool confined = true;           // its threads make no system calls but those of their duty (sandbox.h)
   uint32_t kicks_per_second = 0;  // test aid
   uint64_t kick_seed = 1;

@@ -4,16 +4,18 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { inspectFront, inspectImage } from '../lib/image/image-file.js';
 import { Image } from '../lib/image.js';
 import { arrange } from '../lib/learn/arrange.js';
 import { globMatcher } from '../lib/learn/glob.js';
 import { bytesByGroup, Group, groupsOf } from '../lib/learn/groups.js';
-import { learn } from '../lib/learn/learn.js';
+import { learn, type Marker } from '../lib/learn/learn.js';
 import { placesOf } from '../lib/learn/places.js';
 import { isProfile, mergeProfiles, parseProfile, profileOf } from '../lib/learn/profile.js';
 import { Machine } from '../lib/machine.js';
+import { Recording, record } from '../lib/recording.js';
 import { publish } from '../lib/stream/publish.js';
 import { decodePublished } from '../lib/stream/published.js';
 import { lockstep, run, scratch } from './helpers/command.js';
@@ -84,6 +86,40 @@ test('a run is watched up to its marker', async (t) => {
   const waits = await catImage(directory, ['busybox', 'sleep', '100']);
   const late = await t.throwsAsync(learn(waits, { timeoutMs: 500 }));
   t.like(late, { code: 'ERR_LOCKSTEP_LEARN' });
+});
+
+test('a recording is learned from as a run is, up to an event exactly', async (t) => {
+  const directory = scratch(t);
+  const script = 'read x < /t/f1; read y; read x < /t/f2; read y; read x < /t/f3; echo $y';
+  const image = await catImage(directory, ['busybox', 'sh', '-c', script]);
+  const log = join(directory, 'x.log');
+  const machine = await record(image, { log, digestEvery: 1 });
+  for (const word of ['one', 'two']) {
+    const before = machine.stats().lsn;
+    machine.stdin.write(`${word}\n`);
+    while (machine.stats().lsn === before) await sleep(5);
+  }
+  machine.stdin.end();
+  t.is(await text(machine.stdout), 'two\n');
+  await machine.ended;
+  await machine.close();
+  const recording = await Recording.open(log);
+  const filesUpTo = async (marker: Marker): Promise<string[]> =>
+    Object.keys((await learn(recording, { marker })).places).filter((name) => name.startsWith('/t/'));
+  t.deepEqual((await filesUpTo({ until: 'exit' })).sort(), ['/t/f1', '/t/f2', '/t/f3']);
+  const events = Array.from({ length: recording.info.events }, (_, i) => i + 1);
+  const seen = [];
+  for (const event of events) seen.push((await filesUpTo({ until: 'event', event })).length);
+  t.deepEqual(
+    [...seen].sort((a, b) => a - b),
+    seen,
+    'the longer, the more',
+  );
+  t.true(seen.includes(1) && seen.includes(2), `${seen}`);
+  const profile = join(directory, 'x.profile');
+  const told = await run(['learn', log, '-o', profile, '--until', 'exit']);
+  t.is(told.status, 0, told.stderr);
+  t.true('/t/f3' in (parseProfile(readFileSync(profile, 'utf8'))?.places ?? {}));
 });
 
 test('profiles add up, and serve the next version of an image', async (t) => {

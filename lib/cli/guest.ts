@@ -1,7 +1,9 @@
+import { LockstepError } from '../errors.js';
 import { Image } from '../image.js';
 import type { Machine } from '../machine.js';
 import type { MachineOptions, OptionalLogOptions } from '../options.js';
 import { invalid } from '../options.js';
+import { Recording } from '../recording.js';
 import type { GuestFlags, LogFlags, MachineFlags } from './options.js';
 
 /** The image to start: --image, or PROGRAM packed. */
@@ -19,6 +21,25 @@ function netOptions({ net, ip, gateway, mac }: MachineFlags): MachineOptions['ne
   const stray = Object.entries({ ip, gateway, mac }).find(([, value]) => value !== undefined);
   if (!net && stray) throw invalid(`--${stray[0]} needs --net`, 'Say what the card is joined to: --net tap.');
   return net && { ...net, ip, gateway, mac };
+}
+
+/** An image's file, or a recording. */
+export async function openSource(path: string): Promise<Image | Recording> {
+  try {
+    return await Image.open(path);
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error;
+    // When it is neither, the first answer is the better one.
+    const recording = await Recording.open(path).catch(() => undefined);
+    if (!recording) throw error;
+    return recording;
+  }
+}
+
+/** The same; of a recording, the image in it. */
+export async function openImage(path: string): Promise<Image> {
+  const source = await openSource(path);
+  return source instanceof Recording ? source.image() : source;
 }
 
 /** The machine's options, with the terminal of this process where it has one. A snapshot's machine has its own. */

@@ -1,23 +1,9 @@
-import { LockstepError } from '../errors.js';
 import type { ImageInfo } from '../image/image-file.js';
 import type { Manifest, ManifestFile, ProgramManifest } from '../image/manifest.js';
-import { Image } from '../image.js';
-import { Recording } from '../recording.js';
+import { openImage } from './guest.js';
 import type { PriorityFlags } from './options.js';
 import { describeGroups, type FileGroups, fileGroups, groupOptions } from './priorities.js';
 import { bytes, count } from './report.js';
-
-async function open(path: string): Promise<Image> {
-  try {
-    return await Image.open(path);
-  } catch (error) {
-    if (!(error instanceof LockstepError)) throw error;
-    // A log holds an image as well; when it is neither, the first answer is the better one.
-    const recording = await Recording.open(path).catch(() => undefined);
-    if (!recording) throw error;
-    return await recording.image();
-  }
-}
 
 /** Directories indented; files with sizes, links with targets, why each is there, and how soon it is fetched. */
 export function tree(files: ManifestFile[], groups: FileGroups): string[] {
@@ -104,7 +90,7 @@ export default async function inspect(
   flags: PriorityFlags & { tree?: boolean; json?: boolean },
   path: string,
 ): Promise<number> {
-  const image = await open(path);
+  const image = await openImage(path);
   const info = await image.verify();
   const text = flags.json
     ? JSON.stringify({ version: 1, bytes: fileBytes(info), ...info })

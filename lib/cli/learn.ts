@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockstepError } from '../errors.js';
-import { Image } from '../image.js';
 import { learn, type Marker } from '../learn/learn.js';
 import { mergeProfiles, type Profile, readProfile } from '../learn/profile.js';
 import { invalid } from '../options.js';
-import { machineOptions } from './guest.js';
+import { Recording } from '../recording.js';
+import { machineOptions, openSource } from './guest.js';
 import type { MachineFlags } from './options.js';
 import { bytes, count, say } from './report.js';
 
@@ -37,15 +37,19 @@ export function marker(text: string): Marker {
 
 /** `lockstep learn`. */
 export default async function learnImage(flags: LearnFlags, file: string): Promise<number> {
-  const image = await Image.open(file);
+  const source = await openSource(file);
+  const isRecording = source instanceof Recording;
+  if (isRecording && flags.client !== undefined)
+    throw invalid('a recording has had its clients: leave --client out');
+  const { contentBytes } = await (isRecording ? await source.image() : source).inspect();
   const before = await profileBefore(flags);
-  const profile = await learn(image, {
-    ...machineOptions(flags, image),
+  const profile = await learn(source, {
+    ...(isRecording ? { sandbox: flags.sandbox } : machineOptions(flags, source)),
     // Each run's terminal, or none, is what it reads and writes here: bytes.
-    ...(image.isSnapshot ? {} : { tty: {} }),
+    ...(!isRecording && !source.isSnapshot && { tty: {} }),
     marker: flags.until === undefined ? undefined : marker(flags.until),
     runs: flags.runs,
-    input: process.stdin.isTTY ? undefined : await readAll(),
+    input: isRecording || process.stdin.isTTY ? undefined : await readAll(),
     client: flags.client === undefined ? undefined : runsUntilItSucceeds(flags.client),
     timeoutMs: flags.timeout * 1000,
     onOutput: (text) => process.stdout.write(text),
@@ -56,7 +60,7 @@ export default async function learnImage(flags: LearnFlags, file: string): Promi
   const size = touched.reduce((sum, [, length]) => sum + length, 0);
   say(
     flags,
-    `${flags.output}: ${count(all.runs, 'run')} touched ${bytes(size)} of ${bytes(image.bytes.length)}, in ` +
+    `${flags.output}: ${count(all.runs, 'run')} touched ${bytes(size)} of ${bytes(contentBytes)}, in ` +
       count(Object.keys(all.places).filter((name) => name.startsWith('/')).length, 'file'),
   );
   return 0;

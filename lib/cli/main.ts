@@ -107,7 +107,7 @@ function buildProgram(finish: (status: number) => void): Command {
     .option('--level <n>', 'how hard to compress, 1 to 19 (default: 12)', whole);
   runs(addPriorityOptions(publish), () => import('./publish.js'));
   const learn = command('learn', 'run an image and find out which parts of it are needed first')
-    .argument('<image>', 'its file, or a snapshot')
+    .argument('<image>', 'its file, a snapshot, or a recording that starts at boot')
     .requiredOption('-o, --output <file>', 'the profile, for `lockstep publish --profile`')
     .option(
       '--until <what>',

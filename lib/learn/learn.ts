@@ -4,9 +4,10 @@ import { finished } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withSignal } from '../deferred.js';
 import { LockstepError } from '../errors.js';
-import type { Image } from '../image.js';
+import { Image } from '../image.js';
 import { Machine } from '../machine.js';
-import { type MachineOptions, machineShare } from '../options.js';
+import { invalid, type MachineOptions, machineShare, sandboxConfig } from '../options.js';
+import { Recording } from '../recording.js';
 import { type Place, placesOf } from './places.js';
 import { mergeProfiles, type Profile, profileOf } from './profile.js';
 
@@ -43,21 +44,48 @@ const TIMEOUT_MS = 60_000;
 /** The counters of a machine say nothing by themselves. */
 const LOOK_MS = 1;
 
-/** Runs an image and says what it touched. Throws ERR_LOCKSTEP_LEARN when the marker does not come. */
-export async function learn(image: Image, options: LearnOptions = {}): Promise<Profile> {
-  const { runs = 1 } = options;
+/**
+ * Runs an image, or relives a recording that starts at boot, and says what it touched. Throws ERR_LOCKSTEP_LEARN when
+ * the marker does not come.
+ */
+export async function learn(source: Image | Recording, options: LearnOptions = {}): Promise<Profile> {
+  const image = source instanceof Recording ? await source.image() : source;
   const info = await image.inspect();
+  if (source instanceof Recording && (source.info.startEvent > 0 || info.mode === 'snapshot'))
+    throw invalid(
+      `${source.path} starts in the midst of a machine's life`,
+      'Learn from the snapshot it started from.',
+    );
   const places = await placesOf(info, async (at, bytes) => image.bytes.subarray(at, at + bytes));
+  // A recording does the same each time.
+  const runs = source instanceof Recording ? 1 : (options.runs ?? 1);
   const profiles: Profile[] = [];
-  while (profiles.length < runs) profiles.push(await watchOnce(image, places, options));
+  while (profiles.length < runs)
+    profiles.push(await watchOnce(makeMachine(source, image, options), places, options));
   return mergeProfiles(profiles);
 }
 
-async function watchOnce(image: Image, places: readonly Place[], options: LearnOptions): Promise<Profile> {
-  const machine = new Machine(
-    { mode: 'run', tracePages: true, image: image.bytes, ...machineShare(image, options) },
-    {},
+function makeMachine(source: Image | Recording, image: Image, options: LearnOptions): Machine {
+  if (source instanceof Image) {
+    const share = machineShare(image, options);
+    const machine = new Machine({ mode: 'run', tracePages: true, image: image.bytes, ...share }, {});
+    const { input, client } = options;
+    if (input || !client) machine.stdin.end(input ?? new Uint8Array(0));
+    return machine;
+  }
+  const { marker } = options;
+  const stopAtEvent = marker?.until === 'event' ? marker.event : undefined;
+  return new Machine(
+    { mode: 'replay', tracePages: true, log: source.path, stopAtEvent, ...sandboxConfig(options) },
+    { stdin: 'ignore' },
   );
+}
+
+async function watchOnce(
+  machine: Machine,
+  places: readonly Place[],
+  options: LearnOptions,
+): Promise<Profile> {
   const over = new AbortController();
   const stop = AbortSignal.any([
     over.signal,
@@ -66,7 +94,6 @@ async function watchOnce(image: Image, places: readonly Place[], options: LearnO
   ]);
   try {
     const reached = markerOf(machine, options, stop);
-    if (options.input || !options.client) machine.stdin.end(options.input ?? new Uint8Array(0));
     await machine.start({ signal: stop });
     const missed = await withSignal(Promise.race([reached, overWithout(machine)]), stop);
     if (missed !== undefined && options.marker?.until !== 'exit') throw notReached(missed);

@@ -1,6 +1,9 @@
 #include "memory/traced_image.h"
 
 #include <algorithm>
+#include <array>
+
+#include "memory/digest.h"
 
 namespace lockstep {
 
@@ -25,6 +28,20 @@ std::vector<uint64_t> TracedImage::touched_pages() const {
 void TracedImage::touched(uint64_t gpa) {
   std::lock_guard lock(mutex_);
   pages_.push_back(gpa / kPageBytes);
+}
+
+uint64_t TracedImage::first_term(uint64_t page) {
+  std::array<uint8_t, kPageBytes> contents;
+  read(page * kPageBytes, contents);
+  return MemoryDigest::term(hash_bytes(contents), page);
+}
+
+uint64_t TracedImage::memory_sum() {
+  uint64_t sum = 0;
+  for (const GuestRange& range : ranges())
+    for (uint64_t gpa = range.gpa; gpa < range.gpa + range.bytes; gpa += kPageBytes)
+      sum += first_term(gpa / kPageBytes);
+  return sum;
 }
 
 // All pages that a segment lies in.

@@ -16,6 +16,9 @@ class TracedImage : public MemorySource, private PageSource {
   void provide(GuestMemory& memory) override;
   // Numbers of pages, in the order of their first touch. Any thread.
   std::vector<uint64_t> touched_pages() const;
+  // What a page counts in a MemoryDigest while nobody has touched it, and what all of them add up to.
+  uint64_t first_term(uint64_t page);
+  uint64_t memory_sum();
 
  private:
   size_t read(uint64_t gpa, std::span<uint8_t> to) override;
