@@ -30,24 +30,25 @@ export interface StreamRun {
 
 export interface StreamReport {
   learned: StreamRun;
+  /** Asked another thing than was learned, where that makes a difference. */
+  another?: StreamRun;
   unlearned: StreamRun;
   local: { ms: number; workMs?: number };
 }
 
-/** Others than the one that was learned. */
-const QUESTIONS = { learned: 11, asked: 17 };
+const QUESTIONS = { learned: 11, another: 17 };
 
 const job = JSON.parse(process.argv[2] ?? '') as StreamJob;
 const program = STREAMED.find(({ name }) => name === job.name) as Streamed;
 const net = program.net ? { net: { tap: true } as const } : {};
 execFileSync('ip', ['link', 'set', 'lo', 'up']);
 
-async function answer(machine: Machine): Promise<{ ms: number; workMs?: number }> {
+async function answer(machine: Machine, question: number): Promise<{ ms: number }> {
   const begun = performance.now();
   machine.stdout.on('data', () => {});
   machine.stderr.on('data', () => {});
   await machine.start();
-  await program.ask(machine, QUESTIONS.asked);
+  await program.ask(machine, question);
   return { ms: performance.now() - begun };
 }
 
@@ -58,9 +59,17 @@ async function work(machine: Machine): Promise<{ workMs?: number }> {
   return { workMs: performance.now() - begun };
 }
 
-async function streamed(path: string, profile?: Profile): Promise<StreamRun> {
-  const site = join(job.directory, `site-${profile ? 'learned' : 'unlearned'}`);
+/** Published with this profile, or with none; started once for each question. */
+async function streamed(path: string, questions: number[], profile?: Profile): Promise<StreamRun[]> {
+  const site = join(job.directory, 'site');
   await publish(path, site, { name: 'app', ...(profile && { profile }) });
+  const runs: StreamRun[] = [];
+  for (const question of questions) runs.push(await start(site, question));
+  rmSync(site, { recursive: true, force: true });
+  return runs;
+}
+
+async function start(site: string, question: number): Promise<StreamRun> {
   await using server = await serve(site);
   const line = await ThinLine.open(Number(new URL(server.url).port), TEN_MBIT);
   const output = join(job.directory, 'got.lsm');
@@ -68,7 +77,7 @@ async function streamed(path: string, profile?: Profile): Promise<StreamRun> {
   const stream = await Stream.open(`${line.url}app`, { output });
   try {
     await using machine = await stream.createMachine(net);
-    await answer(machine);
+    await answer(machine, question);
     const ms = performance.now() - begun;
     const { bytes, bytesTotal, demandFaults: faults } = stream.status;
     return { ms, bytes, faults, bytesTotal, ...(await work(machine)) };
@@ -76,7 +85,6 @@ async function streamed(path: string, profile?: Profile): Promise<StreamRun> {
     await stream.close();
     await line.close();
     for (const file of [output, `${output}.part`]) rmSync(file, { force: true });
-    rmSync(site, { recursive: true, force: true });
   }
 }
 
@@ -84,7 +92,7 @@ async function locally(image: Image): Promise<{ ms: number; workMs?: number }> {
   await using machine = await (image.path === undefined
     ? Machine.create(image, net)
     : Machine.restore(image.path, net));
-  const { ms } = await answer(machine);
+  const { ms } = await answer(machine, QUESTIONS.another);
   return { ms, ...(await work(machine)) };
 }
 
@@ -95,10 +103,9 @@ const profile = await learn(image, {
   ...net,
   client: (machine) => program.ask(machine, QUESTIONS.learned),
 });
-const report: StreamReport = {
-  learned: await streamed(path, profile),
-  unlearned: await streamed(path),
-  local: await locally(image),
-};
+const { learned: same, another: other } = QUESTIONS;
+const [learned, another] = await streamed(path, program.isKeyed ? [same, other] : [other], profile);
+const [unlearned] = await streamed(path, [other]);
+const report = { learned, another, unlearned, local: await locally(image) } as StreamReport;
 process.stdout.write(`${JSON.stringify(report)}\n`);
 process.exit(0);

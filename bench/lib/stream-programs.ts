@@ -22,6 +22,8 @@ export interface Streamed {
   net: boolean;
   /** The image's file, made in a directory of the bench's. */
   make: (directory: string, quick: boolean) => Promise<Image>;
+  /** What it touches depends on what it is asked: it is asked what was learned, and in a second start another thing. */
+  isKeyed?: boolean;
   /** Resolves with the first answer. */
   ask: (machine: Machine, question: number) => Promise<void>;
   /** Some work once past the first answer; where it is to be compared. */
@@ -147,6 +149,7 @@ const redis: Streamed = {
   name: 'redis',
   what: 'redis from a snapshot with 200 MiB of data, its first GET',
   net: true,
+  isKeyed: true,
   make: async (directory, quick) => {
     const image = await pack({ argv: redisServer(directory), memoryMiB: 512 });
     await using machine = await Machine.create(image, { net: { tap: true }, stdout: 'ignore' });
