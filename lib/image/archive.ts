@@ -8,7 +8,7 @@ const PAGE = 4096;
 const HEADER_BYTES = 40;
 const ENTRY_BYTES = 24;
 /** Behind one of so many files the next begins with a block; of files smaller than a page, one of many more. */
-const GROUP = 8;
+const GROUP = 16;
 const SMALL_GROUP = 128;
 
 /** 2020-01-01T00:00:00Z, in seconds: the time of every file unless another is given. */
