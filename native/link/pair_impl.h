@@ -163,6 +163,7 @@ class PairImpl final : public Pair {
   void take_back(std::unique_ptr<Connection> connection, const link_message::Resume& resume);
   void call_primary();
   void step_call();
+  void ask_to_resume(std::unique_ptr<Connection> connection);
   void hear_answer(Lock& lock);
   void end_call();
   pollfd call_poll() const;
@@ -172,8 +173,10 @@ class PairImpl final : public Pair {
   // ---- pair_witness.cc
   void call_witness(uint64_t now);
   void serve_witness();
+  void hear_witness();
   void take_witness(std::unique_ptr<Connection> connection, const link_message::Witness& witness);
   void end_witness();
+  void send_witness(Connection& connection);
   pollfd witness_poll() const;
 
   // ---- pair_shadow.cc
@@ -238,7 +241,8 @@ class PairImpl final : public Pair {
   std::string parted_why_;
   std::optional<TcpPeer> primary_at_;
   std::optional<Reconnect> call_;
-  std::unique_ptr<Connection> answer_;
+  std::unique_ptr<Connection> answer_;   // asked to go on
+  std::unique_ptr<Connection> standby_;  // may be asked, if the link does not recover
   uint64_t call_at_us_ = 0;
   std::unique_ptr<Connection> witness_;
   std::optional<Reconnect> witness_call_;

@@ -191,8 +191,11 @@ void PairImpl::watch_peer(uint64_t now) {
     if (quiet_us == 0) path_.restart(now, uint64_t{options_.cut_ms} * 1000);
     path_.heard(now - quiet_us);
     if (!role_live_) seek_another_path(now, quiet_us);
-    if (!link_ || link_->is_parted()) return;
     if (path_.silent(now, asked_us_)) {
+      if (standby_ && outlasts_reset()) {
+        part_link("The link carried nothing any more.");
+        return;
+      }
       fence(FenceEvent::kSilence,
             "The other side's host has acknowledged nothing for " + std::to_string(options_.cut_ms) + " ms.");
       return;

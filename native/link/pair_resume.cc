@@ -9,6 +9,7 @@
 // A process that was killed must not be waited for. A connection that ends without a reset was closed by its
 // process; a call that is refused means that nobody listens there any more. A primary, which calls nobody,
 // has a witness (pair_witness.cc).
+#include <algorithm>
 #include <utility>
 
 #include "error.h"
@@ -22,6 +23,7 @@ using namespace link_message;
 namespace {
 constexpr uint64_t kCallUs = 200'000;    // so long a call may take before another is tried
 constexpr uint64_t kCallAgainUs = 2000;  // after one that failed
+constexpr uint64_t kRoundTrips = 4;      // to connect, shake hands, and be answered; beside the grace
 }  // namespace
 
 std::unique_ptr<LinkStream> PairImpl::make_link(std::unique_ptr<Connection> connection) {
@@ -48,15 +50,20 @@ bool PairImpl::outlasts_reset() const {
 void PairImpl::part_link(const std::string& why) {
   parted_at_us_ = now_us();
   parted_why_ = why;
+  const uint64_t round_trips_us = kRoundTrips * path_round_trip_us(link_->fd());
   link_->part();
   const uint32_t grace_ms = options_.grace_ms + (role_live_ ? options_.heartbeat_ms : 0);
-  grace_.restart(parted_at_us_, uint64_t{grace_ms} * 1000);
+  grace_.restart(parted_at_us_, std::min(grace_ms * 1000ull + round_trips_us, options_.silence_ms * 1000ull));
   fault_point("link-parted");
   if (witness_closed_) {
     lose_link(why + " The shadow's process is gone.");
     return;
   }
-  if (!role_live_ && !call_ && !answer_) call_primary();
+  if (standby_) {
+    ask_to_resume(std::move(standby_));
+  } else if (!role_live_ && !call_) {
+    call_primary();
+  }
 }
 
 void PairImpl::link_resumed() {
@@ -109,15 +116,18 @@ pollfd PairImpl::call_poll() const {
 void PairImpl::end_call() {
   call_.reset();
   answer_.reset();
+  standby_.reset();
 }
 
-// A firewall that forgets a connection may swallow it without a word. So another one is tried before this one
-// is given up: what comes of it costs no time if the primary is out of reach for good.
+// A firewall that forgets a connection may swallow it without a word. So another one is made before this one
+// is given up, and stands by; the primary hears of it, and waits. A link that recovers goes on as it was,
+// with one more witness. What comes of it costs no time if the primary is out of reach for good.
 void PairImpl::seek_another_path(uint64_t now, uint64_t quiet_us) {
   if (!outlasts_reset()) return;
   if (quiet_us < uint64_t{options_.cut_ms} * 1000 / 2) {
+    if (standby_) witness_ = std::move(standby_);
     end_call();
-  } else if (now >= call_at_us_) {
+  } else if (!standby_ && now >= call_at_us_) {
     call_primary();
   }
 }
@@ -142,14 +152,23 @@ void PairImpl::step_call() {
   if (state == Reconnect::State::kDone) connection = std::make_unique<Connection>(call_->take());
   end_call();
   if (connection && connection->identity() == link_->identity()) {
-    answer_ = std::move(connection);
-    if (!link_->is_parted()) part_link("The link carried nothing any more.");
-    answer_->send(encode_link(Resume{options_.pair_id, shadow_id_, fence_.generation, link_->taken()}));
+    if (link_->is_parted()) {
+      ask_to_resume(std::move(connection));
+    } else {
+      send_witness(*connection);
+      standby_ = std::move(connection);
+    }
   } else if (state == Reconnect::State::kRefused && link_->is_parted()) {
     lose_link(parted_why_ + " The primary is gone.");
   } else {
     call_at_us_ = now_us() + kCallAgainUs;
   }
+}
+
+void PairImpl::ask_to_resume(std::unique_ptr<Connection> connection) {
+  answer_ = std::move(connection);
+  call_at_us_ = now_us() + kCallUs;
+  answer_->send(encode_link(Resume{options_.pair_id, shadow_id_, fence_.generation, link_->taken()}));
 }
 
 void PairImpl::hear_answer(Lock& lock) {

@@ -4,6 +4,7 @@
 // whatever reason, a dead shadow is waited for as long as a link that may come back.
 #include <utility>
 
+#include "error.h"
 #include "link/pair_impl.h"
 
 namespace lockstep {
@@ -41,6 +42,13 @@ void PairImpl::take_witness(std::unique_ptr<Connection> connection, const Witnes
   if (!is_ours) return;
   witness_ = std::move(connection);
   witness_closed_ = false;
+  // A shadow that can connect is not cut off: it may be about to give up a connection that carries nothing.
+  path_.restart(now_us(), uint64_t{options_.cut_ms} * 1000);
+  hear_witness();
+}
+
+void PairImpl::send_witness(Connection& connection) {
+  connection.send(encode_link(Witness{options_.pair_id, shadow_id_, fence_.generation}));
 }
 
 void PairImpl::serve_witness() {
@@ -49,20 +57,40 @@ void PairImpl::serve_witness() {
     if (state == Reconnect::State::kGoesOn) return;
     if (state == Reconnect::State::kDone) {
       witness_ = std::make_unique<Connection>(witness_call_->take());
-      witness_->send(encode_link(Witness{options_.pair_id, shadow_id_, fence_.generation}));
+      send_witness(*witness_);
     }
     witness_call_.reset();
     return;
   }
   if (!witness_) return;
   if (witness_->fill() != Connection::Fill::kClosed) {
-    witness_->consume(witness_->unread().size());
+    hear_witness();
     return;
   }
   witness_closed_ = role_live_ && !witness_->was_reset();
   witness_.reset();
   if (witness_closed_ && link_ && link_->is_parted())
     lose_link(parted_why_ + " The shadow's process is gone.");
+}
+
+// It may become the link. Nothing else is to be heard from it.
+void PairImpl::hear_witness() {
+  LinkMessage message;
+  size_t used = 0;
+  try {
+    used = parse_link(witness_->unread(), &message);
+  } catch (const Failure&) {
+    witness_.reset();
+    return;
+  }
+  if (used == 0) return;
+  witness_->consume(used);
+  const auto* resume = std::get_if<Resume>(&message);
+  if (resume && role_live_) {
+    take_back(std::move(witness_), *resume);
+  } else {
+    witness_.reset();
+  }
 }
 
 }  // namespace lockstep

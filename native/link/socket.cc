@@ -111,6 +111,13 @@ sockaddr_un unix_address(const std::string& path) {
   return a;
 }
 
+tcp_info info_of(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0) info = {};
+  return info;
+}
+
 void no_delay(int fd) {
   // Fails on Unix sockets, which never delay.
   int one = 1;
@@ -120,11 +127,11 @@ void no_delay(int fd) {
 }  // namespace
 
 uint64_t path_silence_us(int fd) {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 || info.tcpi_unacked == 0) return 0;
-  return uint64_t{info.tcpi_last_ack_recv} * 1000;
+  const tcp_info info = info_of(fd);
+  return info.tcpi_unacked == 0 ? 0 : uint64_t{info.tcpi_last_ack_recv} * 1000;
 }
+
+uint64_t path_round_trip_us(int fd) { return info_of(fd).tcpi_rtt; }
 
 namespace {
 

@@ -89,6 +89,9 @@ std::unique_ptr<Stream> plain_stream(int fd);
 // none, and for what is not TCP. That the peer's process stands still does not show here.
 uint64_t path_silence_us(int fd);
 
+// How long that takes to and fro, as it was of late.
+uint64_t path_round_trip_us(int fd);
+
 // One connection of a listening socket, ready for use; -1 when nobody is waiting.
 int accept_socket(int listening_fd);
 
