@@ -37,7 +37,7 @@ class Truth {
   // Empty for other types.
   Bytes message(uint8_t type, std::span<const uint8_t> data) {
     switch (type) {
-      case 18: {
+      case 28: {
         Event event;
         event.lsn = ++lsn_;
         event.accesses = data.size() % 4;
@@ -46,7 +46,7 @@ class Truth {
         const Bytes frame = encoder_->take();
         return encode_link(link_message::Frame{frame});
       }
-      case 19: {
+      case 29: {
         LogStart start;
         start.digest.lsn = ++lsn_;
         start.digest.memory = start.digest.whole = 1;
@@ -58,13 +58,13 @@ class Truth {
         const Bytes encoded = encode_log_start(start);
         return encode_link(link_message::Start{0, 0, encoded});
       }
-      case 20: {
+      case 30: {
         static const GuestMemory memory(kMemoryBytes);
         const uint64_t pages[] = {data.size()};
         const Bytes piece = encode_pages(memory, pages);
         return encode_link(link_message::Pages{piece});
       }
-      case 21: return encode_link(link_message::Armed{2});
+      case 31: return encode_link(link_message::Armed{2});
       default: return {};
     }
   }
