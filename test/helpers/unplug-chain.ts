@@ -150,6 +150,8 @@ export class UnplugChain {
     this.#live = this.#spawn('primary', 'A', 'A', ['--', ...redisServer(directory)]);
     await this.#notice(this.#live, 'listening');
     this.#shadow = this.#spawn('shadow', 'B', 'A');
+    // Its own word first: if it ends instead, it says why.
+    await this.#notice(this.#shadow, 'armed');
     await this.#notice(this.#live, 'armed');
     this.#clients = new Clients({ host: ADDRESS, clients, thinkMsMax, seed }, this.#hosts.host('C').prefix);
     await this.#clients.answer('start');
