@@ -177,7 +177,7 @@ test.serial('the tree says what went in and why', async (t) => {
   t.is(why(`${root}/lib/glibc-hwcaps/x86-64-v3/liblevel.so.1.0`), `needed by ${program}`);
   t.regex(why('/usr/lib/locale/C.utf8/LC_CTYPE') ?? '', /^companion of .*libc\.so\.6$/);
   const text = await run(['image', '--tree', '--quiet', '--', sh, '-x']);
-  t.regex(text.stdout.toString(), /^ +bash {2}[\d.]+ MiB {2}\(interpreter of/m);
+  t.regex(text.stdout.toString(), /^ +bash {2}[\d.]+ MiB {2}\[soon\] {2}\(interpreter of/m);
   // The script starts another dynamic program by execve.
   const ran = await run(['run', '--quiet', '--file', program, '--', sh]);
   t.regex(ran.stdout.toString(), /^v[23] -1\n$/, ran.stderr);
