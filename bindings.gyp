@@ -107,6 +107,7 @@
       'native/block_store_object.cc',
       'native/log_object.cc',
       'native/machine_config.cc',
+      'native/machine_jobs.cc',
       'native/machine_object.cc',
       'native/notices.cc',
     ],

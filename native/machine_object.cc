@@ -5,22 +5,6 @@
 
 namespace lockstep {
 
-namespace {
-
-Napi::Error closed_error(Napi::Env env) {
-  return js_failure(env, Failure("ERR_LOCKSTEP_CLOSED", "the machine is closed"));
-}
-
-Napi::Object digest_object(Napi::Env env, const Digest& digest) {
-  Napi::Object object = Napi::Object::New(env);
-  object["registers"] = hex_digest(env, digest.registers);
-  object["devices"] = hex_digest(env, digest.devices);
-  object["memory"] = hex_digest(env, digest.memory.value_or(0));
-  return object;
-}
-
-}  // namespace
-
 Napi::Function MachineObject::define(Napi::Env env) {
   using M = MachineObject;
   return DefineClass(
@@ -374,55 +358,6 @@ Napi::Value MachineObject::pair_status(const Napi::CallbackInfo& info) {
 Napi::Value MachineObject::hand_over(const Napi::CallbackInfo& info) {
   if (!machine_) throw closed_error(info.Env());
   return Napi::Boolean::New(info.Env(), machine_->hand_over());
-}
-
-template <typename Work, typename Answer>
-Napi::Value MachineObject::promise(Napi::Env env, Work work, Answer answer) {
-  if (closed_ || !machine_) throw closed_error(env);
-  auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
-  auto job = [machine = machine_.get(), notices = notices_, deferred, work, answer] {
-    try {
-      auto result = work(*machine);
-      notices->call([deferred, answer, result = std::move(result)](Napi::Env env) {
-        deferred->Resolve(answer(env, result));
-      });
-    } catch (const Failure& failure) {
-      notices->call(
-          [deferred, failure](Napi::Env env) { deferred->Reject(js_failure(env, failure).Value()); });
-    }
-  };
-  jobs_.remove_if([](const std::future<void>& done) {
-    return done.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-  });
-  if (started_)
-    jobs_.push_back(std::async(std::launch::async, job));
-  else
-    job();
-  return deferred->Promise();
-}
-
-Napi::Value MachineObject::snapshot(const Napi::CallbackInfo& info) {
-  const std::string path = info[0].As<Napi::String>().Utf8Value();
-  const bool force = info[1].ToBoolean();
-  return promise(
-      info.Env(), [path, force](Machine& machine) { return machine.snapshot(path, force); },
-      [](Napi::Env env, const SnapshotInfo& made) {
-        Napi::Object object = Napi::Object::New(env);
-        object["event"] = Napi::Number::New(env, static_cast<double>(made.lsn));
-        object["contentBytes"] = Napi::Number::New(env, static_cast<double>(made.content_bytes));
-        object["digest"] = digest_object(env, made.digest);
-        return object;
-      });
-}
-
-Napi::Value MachineObject::fork(const Napi::CallbackInfo& info) {
-  return promise(
-      info.Env(), [](Machine& machine) { return machine.fork(); },
-      [](Napi::Env env, const std::shared_ptr<Fork>& fork) {
-        return Napi::External<std::shared_ptr<Fork>>::New(
-            env, new std::shared_ptr<Fork>(fork),
-            [](Napi::Env, std::shared_ptr<Fork>* data) { delete data; });
-      });
 }
 
 Napi::Value MachineObject::ref(const Napi::CallbackInfo& info) {

@@ -31,6 +31,10 @@ inline Napi::Error js_failure(Napi::Env env, const Failure& failure) {
   return error;
 }
 
+inline Napi::Error closed_error(Napi::Env env) {
+  return js_failure(env, Failure("ERR_LOCKSTEP_CLOSED", "the machine is closed"));
+}
+
 // Runs native code; a Failure becomes a thrown JavaScript error.
 template <typename Body>
 auto guarded(Napi::Env env, Body body) {
@@ -56,6 +60,14 @@ inline Napi::String hex_digest(Napi::Env env, uint64_t value) {
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
   return Napi::String::New(env, text);
+}
+
+inline Napi::Object digest_object(Napi::Env env, const Digest& digest) {
+  Napi::Object object = Napi::Object::New(env);
+  object["registers"] = hex_digest(env, digest.registers);
+  object["devices"] = hex_digest(env, digest.devices);
+  object["memory"] = hex_digest(env, digest.memory.value_or(0));
+  return object;
 }
 
 }  // namespace lockstep
