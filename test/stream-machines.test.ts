@@ -53,7 +53,8 @@ test('a snapshot goes on while it arrives, and ends where one does that was at h
 
 test('a shadow that streams the same image takes over in the midst of it', async (t) => {
   const directory = scratch(t);
-  const made = await makePublished(directory, printedRandom(t), { files: 40 });
+  const made = await makePublished(directory, printedRandom(t), { files: 160 });
+  // So thin, and the image so large, that most of it is not there yet when the shadow takes over.
   const line = await thinLine(t, (await serveSite(t, made)).url, TEN_MBIT / 2);
   const open = (output: string) => Stream.open(`${line.url}app.lsm`, { output: join(directory, output) });
   const [ours, theirs] = await Promise.all([open('a.lsm'), open('b.lsm')]);
@@ -77,6 +78,7 @@ test('a shadow that streams the same image takes over in the midst of it', async
   client.stdin.write('go\n');
   while (text.split('\n').length < 4) await new Promise((again) => setTimeout(again, 5));
   t.is(theirs.status.state, 'fetching');
+  line.bytesPerSecond = 8 * TEN_MBIT;
   await Promise.all([primary.close(), ours.close()]);
   t.is((await client.ended).status, 0);
   t.is(text, `ready\n${made.answer}`);

@@ -20,14 +20,14 @@ export class ThinLine {
   damage?: (bytes: Buffer) => void;
   /** Where the server is; who connects next comes there. */
   port: number;
+  bytesPerSecond: number;
   readonly #server: Server;
-  readonly #bytesPerTick: number;
   readonly #ways = new Set<Way>();
   readonly #timer: NodeJS.Timeout;
 
   private constructor(port: number, bytesPerSecond: number) {
     this.port = port;
-    this.#bytesPerTick = (bytesPerSecond * TICK_MS) / 1000;
+    this.bytesPerSecond = bytesPerSecond;
     this.#server = createServer((near) => this.#join(near));
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
@@ -82,7 +82,7 @@ export class ThinLine {
   /** What there is of the line in a tick is shared by those who have something to send. */
   #tick(): void {
     const busy = [...this.#ways].filter(({ queued }) => queued > 0);
-    const share = this.#bytesPerTick / Math.max(busy.length, 1);
+    const share = (this.bytesPerSecond * TICK_MS) / 1000 / Math.max(busy.length, 1);
     for (const way of busy) this.#send(way, share);
   }
 
