@@ -57,6 +57,7 @@ const RESULTS = fileURLToPath(new URL('RESULTS.md', import.meta.url));
 
 interface Options {
   only?: Case[];
+  without: Case[];
   pairs: number;
   quick?: boolean;
 }
@@ -76,6 +77,7 @@ function parse(argv: string[]): Options {
     });
   return new Command('npm run bench --')
     .option('--only <names>', `of ${CASES.map(({ name }) => name).join(',')}`, some)
+    .option('--without <names>', 'all but these; RESULTS.md then says what was left out', some, [])
     .option('--pairs <n>', 'rounds of runs in turn', whole, 5)
     .option('--quick', 'everything once, in about two minutes: for trying the suite, not for numbers')
     .addHelpText('after', `\n${CASES.map(({ name, about }) => `  ${name.padEnd(16)} ${about}`).join('\n')}`)
@@ -107,7 +109,7 @@ async function runCase(one: Case, settings: Omit<Settings, 'timer'>): Promise<Ou
   }
 }
 
-const { only = CASES, pairs, quick = false } = parse(process.argv);
+const { only = CASES, without, pairs, quick = false } = parse(process.argv);
 const progress = new Progress();
 const begun = performance.now();
 const directory = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
@@ -129,7 +131,7 @@ const settings: Omit<Settings, 'timer'> = {
 };
 const outcomes: Outcome[] = [];
 try {
-  for (const one of CASES.filter((known) => only.includes(known)))
+  for (const one of CASES.filter((known) => only.includes(known) && !without.includes(known)))
     outcomes.push(await runCase(one, settings));
 } finally {
   rmSync(directory, { recursive: true, force: true });
@@ -143,6 +145,7 @@ for (const { budget, what, ratio } of rows) {
       `Only ${ratio.count} rounds for "${budget}" (${what}): this machine was too busy for more in time.`,
     );
 }
+if (without.length > 0) notes.unshift(`Left out: ${without.map(({ name }) => name).join(', ')}.`);
 if (quick) notes.unshift('A quick run: the suite works; its numbers are too short to count.');
 const minutes = (performance.now() - begun) / 60_000;
 const command = ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(
