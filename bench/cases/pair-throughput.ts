@@ -36,13 +36,15 @@ export const pairThroughput: Case = {
   about: 'throughput of a pair against the same machine without a shadow, at fixed rates',
   minutes: 1.5,
   run: async ({ directory, pairs, quick, progress, timer }) => {
-    const argv = redisServer(directory);
+    const own = join(directory, 'pair-throughput');
+    mkdirSync(own, { recursive: true });
+    const argv = redisServer(own);
     const rows: Row[] = [];
     const notes: string[] = [];
     for (const rate of RATES) {
       const taken = { alone: [] as PairLoadReport[], pair: [] as PairLoadReport[] };
       const arm = (kind: keyof typeof taken) => async () => {
-        const job = { argv, directory: join(directory, 'pair-throughput'), clients: CLIENTS, rate };
+        const job = { argv, directory: join(own, 'sides'), clients: CLIENTS, rate };
         const report = await underLoad({ ...job, shadowed: kind === 'pair', seconds: quick ? 1 : SECONDS });
         taken[kind].push(report);
         return 1e6 / report.throughput;
