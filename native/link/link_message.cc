@@ -81,22 +81,19 @@ struct Writer {
     w.bytes(m.log_start);
   }
   void operator()(const HandOver&) {}
-  void operator()(const Resume& m) {
+  void operator()(const LinkName& link) {
     w.u32(kMagic);
     w.u32(kLinkVersion);
-    w.text8(m.pair_id);
-    w.text8(m.shadow_id);
-    w.u64(m.generation);
+    w.text8(link.pair_id);
+    w.text8(link.shadow_id);
+    w.u64(link.generation);
+  }
+  void operator()(const Resume& m) {
+    (*this)(m.link);
     w.u64(m.taken);
   }
   void operator()(const Resumed& m) { w.u64(m.taken); }
-  void operator()(const Witness& m) {
-    w.u32(kMagic);
-    w.u32(kLinkVersion);
-    w.text8(m.pair_id);
-    w.text8(m.shadow_id);
-    w.u64(m.generation);
-  }
+  void operator()(const Witness& m) { (*this)(m.link); }
   void operator()(const Packed& m) {
     w.u32(m.plain_bytes);
     w.bytes(m.bytes);
@@ -115,6 +112,15 @@ void check_version(WireReader& r) {
                 "The other side speaks version " + std::to_string(version) +
                     " of the link, this one version " + std::to_string(kLinkVersion) + ".",
                 "Run the same version of Lockstep on both sides.");
+}
+
+LinkName read_link_name(WireReader& r) {
+  check_version(r);
+  LinkName link;
+  link.pair_id = r.text8();
+  link.shadow_id = r.text8();
+  link.generation = r.u64();
+  return link;
 }
 
 LinkMessage read(uint8_t type, WireReader& r) {
@@ -183,23 +189,12 @@ LinkMessage read(uint8_t type, WireReader& r) {
     }
     case kHandOverType: return HandOver{};
     case kResumeType: {
-      check_version(r);
-      Resume m;
-      m.pair_id = r.text8();
-      m.shadow_id = r.text8();
-      m.generation = r.u64();
+      Resume m{read_link_name(r)};
       m.taken = r.u64();
       return m;
     }
     case kResumedType: return Resumed{r.u64()};
-    case kWitnessType: {
-      check_version(r);
-      Witness m;
-      m.pair_id = r.text8();
-      m.shadow_id = r.text8();
-      m.generation = r.u64();
-      return m;
-    }
+    case kWitnessType: return Witness{read_link_name(r)};
     case kPackedType: {
       Packed m;
       m.plain_bytes = r.u32();

@@ -81,10 +81,16 @@ struct Start {
   std::span<const uint8_t> log_start;  // encode_log_start
 };
 struct HandOver {};  // primary, the last that it says: go on in its place
+// Which link another connection belongs to.
+struct LinkName {
+  std::string pair_id, shadow_id;
+  uint64_t generation = 0;
+  bool operator==(const LinkName&) const = default;
+};
 // shadow, first on a new connection: the link that was lost goes on here, behind so many bytes of messages
 struct Resume {
-  std::string pair_id, shadow_id;
-  uint64_t generation = 0, taken = 0;
+  LinkName link;
+  uint64_t taken = 0;
 };
 struct Resumed {
   uint64_t taken = 0;
@@ -92,8 +98,7 @@ struct Resumed {
 // shadow, all that it says on a second connection: this one has nothing unread, and so ends without a reset
 // when its process does
 struct Witness {
-  std::string pair_id, shadow_id;
-  uint64_t generation = 0;
+  LinkName link;
 };
 // A piece of the messages that follow, cut anywhere, compressed (packer.h).
 struct Packed {

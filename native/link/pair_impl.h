@@ -174,6 +174,9 @@ class PairImpl final : public Pair {
   void call_witness(uint64_t now);
   void serve_witness();
   void hear_witness();
+  link_message::LinkName link_name() const { return {options_.pair_id, shadow_id_, fence_.generation}; }
+  // Whether another connection is the same shadow's, for the link that this side has.
+  bool is_ours(const link_message::LinkName& name, const Connection& connection) const;
   void take_witness(std::unique_ptr<Connection> connection, const link_message::Witness& witness);
   void end_witness();
   void send_witness(Connection& connection);

@@ -89,11 +89,12 @@ void PairImpl::watch_grace(uint64_t now) {
 
 // ---- the live side
 
+bool PairImpl::is_ours(const LinkName& name, const Connection& connection) const {
+  return outlasts_reset() && name == link_name() && connection.identity() == link_->identity();
+}
+
 void PairImpl::take_back(std::unique_ptr<Connection> connection, const Resume& resume) {
-  const bool is_ours = outlasts_reset() && resume.pair_id == options_.pair_id &&
-                       resume.shadow_id == shadow_id_ && resume.generation == fence_.generation &&
-                       connection->identity() == link_->identity() && link_->can_resume(resume.taken);
-  if (!is_ours) {
+  if (!is_ours(resume.link, *connection) || !link_->can_resume(resume.taken)) {
     connection->send(encode_link(Refused{"There is no link to go on with."}));
     return;
   }
@@ -168,7 +169,7 @@ void PairImpl::step_call() {
 void PairImpl::ask_to_resume(std::unique_ptr<Connection> connection) {
   answer_ = std::move(connection);
   call_at_us_ = now_us() + kCallUs;
-  answer_->send(encode_link(Resume{options_.pair_id, shadow_id_, fence_.generation, link_->taken()}));
+  answer_->send(encode_link(Resume{link_name(), link_->taken()}));
 }
 
 void PairImpl::hear_answer(Lock& lock) {

@@ -36,10 +36,7 @@ void PairImpl::call_witness(uint64_t now) {
 }
 
 void PairImpl::take_witness(std::unique_ptr<Connection> connection, const Witness& witness) {
-  const bool is_ours = outlasts_reset() && witness.pair_id == options_.pair_id &&
-                       witness.shadow_id == shadow_id_ && witness.generation == fence_.generation &&
-                       connection->identity() == link_->identity();
-  if (!is_ours) return;
+  if (!is_ours(witness.link, *connection)) return;
   witness_ = std::move(connection);
   witness_closed_ = false;
   // A shadow that can connect is not cut off: it may be about to give up a connection that carries nothing.
@@ -47,9 +44,7 @@ void PairImpl::take_witness(std::unique_ptr<Connection> connection, const Witnes
   hear_witness();
 }
 
-void PairImpl::send_witness(Connection& connection) {
-  connection.send(encode_link(Witness{options_.pair_id, shadow_id_, fence_.generation}));
-}
+void PairImpl::send_witness(Connection& connection) { connection.send(encode_link(Witness{link_name()})); }
 
 void PairImpl::serve_witness() {
   if (witness_call_) {

@@ -43,7 +43,7 @@ Reconnect::State Reconnect::shake() {
       case TlsHandshake::Shake::kHungUp: break;
     }
   } catch (const Failure&) {
-    // Somebody else is there, for now: it is not for him to say that the peer is gone.
+    // Whoever is there is not the peer, and cannot say that the peer is gone.
   }
   return State::kFailed;
 }

@@ -243,8 +243,8 @@ TEST(a_stranger_cannot_go_on_with_a_link_and_does_not_disturb_it) {
   run_until(client, [&] { return client.echoed().size() > 100; });
   const std::string link = pair.primary.pair->status().link_address;
   const std::string id = pair.options.pair_id, shadow = arbiter->shadow_id();
-  for (const Resume& wrong : {Resume{"other", shadow, 1, 0}, Resume{id, "another", 1, 0},
-                              Resume{id, shadow, 2, 0}, Resume{id, shadow, 1, 1ull << 62}}) {
+  for (const Resume& wrong : {Resume{{"other", shadow, 1}, 0}, Resume{{id, "another", 1}, 0},
+                              Resume{{id, shadow, 2}, 0}, Resume{{id, shadow, 1}, 1ull << 62}}) {
     CHECK(answer_to(link, wrong) == "There is no link to go on with.");
   }
   // Who says nothing, or nonsense, is no concern of the pair's either.
