@@ -6,11 +6,10 @@ import { execFileSync } from 'node:child_process';
 import { accessSync, chownSync, closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { native } from '../addon.js';
 import { parseAddress } from '../console/address.js';
-import { guarded } from '../errors.js';
 import { invalid } from '../options.js';
 import { packageRoot } from '../package-root.js';
+import { keepKvm } from '../probe.js';
 import { partPath } from '../stream/part-file.js';
 import type { LogFlags, MachineFlags, PairFlags } from './options.js';
 
@@ -124,7 +123,7 @@ type Flags = Pick<LogFlags, 'log'> &
  */
 export function become(user: User | undefined, flags: Flags, startedAs?: Side, again = false): void {
   if (!user || process.getuid?.() !== 0) return;
-  if (again) guarded(() => native().keepKvm());
+  if (again) keepKvm();
   for (const path of made(flags, startedAs)) give(path, user);
   process.setgroups?.([]);
   process.setgid?.(user.gid);
