@@ -66,6 +66,7 @@
       'native/machine_prepare.cc',
       'native/machine_snapshot.cc',
       'native/machine_state.cc',
+      'native/machine_stats.cc',
       'native/memory/block_store.cc',
       'native/memory/digest.cc',
       'native/memory/dirty_tracker.cc',
