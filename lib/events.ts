@@ -85,6 +85,8 @@ export interface PairEvents {
   unread: [PairNotice];
   /** The link was reset, and goes on over another connection: nothing is lost, and nobody took over. */
   resumed: [PairNotice];
+  /** Live side: a shadow that was joining is lost. Nothing changes: it never stood by. `detail` says why. */
+  'join-lost': [PairNotice];
   warning: [Warning];
 }
 

@@ -94,6 +94,7 @@ const char* name_of(PairNotice notice) {
     case PairNotice::kStateSent: return "state-sent";
     case PairNotice::kUnread: return "unread";
     case PairNotice::kResumed: return "resumed";
+    case PairNotice::kJoinLost: return "join-lost";
   }
   return "unknown";
 }

@@ -55,7 +55,16 @@ export async function serveMetrics(
     buckets: PAUSE_BUCKETS,
     registers: [registry],
   });
-  for (const name of ['suspected', 'live', 'alone', 'armed', 'slowed', 'dropped', 'diverged'] as const) {
+  for (const name of [
+    'suspected',
+    'live',
+    'alone',
+    'armed',
+    'slowed',
+    'dropped',
+    'diverged',
+    'join-lost',
+  ] as const) {
     notices.inc({ notice: name }, 0);
     side.on(name, () => notices.inc({ notice: name }));
   }

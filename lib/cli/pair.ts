@@ -36,6 +36,7 @@ const NOTICES: Record<PairNoticeName, string> = {
   'state-sent': 'the machine was sent to its new shadow',
   unread: 'nobody reads the console',
   resumed: 'the link came back',
+  'join-lost': 'a shadow was lost before it stood by; waiting for another',
 };
 
 export function pairOptions(flags: PairFlags): PairOptions {

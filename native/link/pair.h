@@ -83,6 +83,7 @@ enum class PairNotice : uint8_t {
   kStateSent,
   kUnread,
   kResumed,
+  kJoinLost,
 };
 struct PairEvent {
   PairNotice notice;

@@ -88,8 +88,7 @@ void PairImpl::greet_shadow(std::unique_ptr<Connection> connection, const Hello&
     lag_.restart(log_bytes_, now_us());
   }
   heartbeat_at_us_ = 0;
-  silence_.restart(now_us(), kJoinSilenceUs);
-  path_.restart(now_us(), uint64_t{options_.cut_ms} * 1000);
+  watch_afresh();
   note(PairNotice::kConnected, started_ ? "A shadow joins the running machine." : "A shadow joined.");
 }
 

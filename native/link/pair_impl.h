@@ -35,7 +35,8 @@
 
 namespace lockstep {
 
-constexpr uint64_t kJoinSilenceUs = 30'000'000;  // a joining shadow reads a header and loads an image
+// While a shadow joins: it reads a header and loads an image, and nobody waits for it.
+constexpr uint64_t kJoinSilenceUs = 30'000'000, kJoinCutUs = 5'000'000;
 
 uint64_t now_us();
 // Waits go by the monotonic clock: stepping the host's time must not end one.
@@ -114,6 +115,10 @@ class PairImpl final : public Pair {
   void read_link(Lock& lock, bool is_first);
   void timers();
   void watch_peer(uint64_t now);
+  bool is_awaited() const;
+  uint64_t silence_us() const;
+  uint64_t cut_us() const;
+  void watch_afresh();
   void announce();
   void fence(FenceEvent event, const std::string& why = {});
   void lose_link(const std::string& why);

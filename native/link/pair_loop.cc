@@ -36,8 +36,7 @@ void PairImpl::run() {
   note(PairNotice::kListening, "The console listens on " + options_.console_address + ".");
   if (link_) {
     note(PairNotice::kConnected, "Connected to the primary at " + options_.link_address + ".");
-    silence_.restart(now_us(), uint64_t{options_.silence_ms} * 1000);
-    path_.restart(now_us(), uint64_t{options_.cut_ms} * 1000);
+    watch_afresh();
     read_link(lock, /*is_first=*/true);  // frames may have come along with the header
   }
   while (!stopped_) {
@@ -182,13 +181,39 @@ void PairImpl::timers() {
   if (listen_at_us_ != 0 && now >= listen_at_us_) listen_again();
 }
 
+// Nobody waits for a shadow that does not stand by yet, and hosts are at their busiest while it starts.
+bool PairImpl::is_awaited() const {
+  switch (fence_.phase) {
+    case FencePhase::kFollowing: return false;
+    case FencePhase::kSolo:
+    case FencePhase::kWon:
+    case FencePhase::kArming: return peer_ready_ && started_;
+    default: return true;
+  }
+}
+
+uint64_t PairImpl::silence_us() const {
+  return is_awaited() ? uint64_t{options_.silence_ms} * 1000 : kJoinSilenceUs;
+}
+
+uint64_t PairImpl::cut_us() const {
+  const uint64_t cut_us = uint64_t{options_.cut_ms} * 1000;
+  return is_awaited() ? cut_us : std::max(cut_us, kJoinCutUs);
+}
+
+// What has been heard until now counts for no more; from here on by the patience of this phase.
+void PairImpl::watch_afresh() {
+  silence_.restart(now_us(), silence_us());
+  path_.restart(now_us(), cut_us());
+}
+
 // A process that stands still is silent; a host that was cut off, or is dead, does not even acknowledge. The
 // second is no matter of scheduling, and so is believed much sooner.
 void PairImpl::watch_peer(uint64_t now) {
   if (knows_peer() && (now - path_looked_us_ >= kPathLookUs || now >= path_.due_us())) {
     path_looked_us_ = now;
     const uint64_t quiet_us = path_silence_us(link_->fd());
-    if (quiet_us == 0) path_.restart(now, uint64_t{options_.cut_ms} * 1000);
+    if (quiet_us == 0) path_.restart(now, cut_us());
     path_.heard(now - quiet_us);
     if (!role_live_) seek_another_path(now, quiet_us);
     if (path_.silent(now, asked_us_)) {
@@ -197,13 +222,13 @@ void PairImpl::watch_peer(uint64_t now) {
         return;
       }
       fence(FenceEvent::kSilence,
-            "The other side's host has acknowledged nothing for " + std::to_string(options_.cut_ms) + " ms.");
+            "The other side's host has acknowledged nothing for " + std::to_string(cut_us() / 1000) + " ms.");
       return;
     }
   }
   if (silence_.silent(now, asked_us_)) {
     fence(FenceEvent::kSilence,
-          "Nothing was heard from the other side for " + std::to_string(options_.silence_ms) + " ms.");
+          "Nothing was heard from the other side for " + std::to_string(silence_us() / 1000) + " ms.");
   }
 }
 
@@ -227,6 +252,11 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
   if ((lost || event == FenceEvent::kTooLate) && watched) {
     note(PairNotice::kSuspected, why);
   }
+  // The fence has no reason to care, but whoever waits for protection has.
+  const bool joining =
+      link_ && knows_peer() &&
+      (before == FencePhase::kSolo || before == FencePhase::kArming || before == FencePhase::kWon);
+  if (lost && joining) note(PairNotice::kJoinLost, why);
   if (actions & kHoldOutput) ledger_.set_limit(mark_acked_);
   if (actions & kStopAcknowledging) acknowledging_ = false;
   if (actions & kCloseLink) {
@@ -267,6 +297,7 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
   if (actions & kSendArmed) {
     holds_to_arm_ = false;
     was_protected_ = true;
+    watch_afresh();
     send_link(link_message::Armed{fence_.generation + 1});
   }
   if (before != fence_.phase &&

@@ -84,7 +84,7 @@ void PairImpl::handle_from_shadow(const LinkMessage& message) {
     if (!joined_) throw Failure("ERR_LOCKSTEP_LINK_DAMAGED", "The shadow is ready without a state.");
     peer_ready_ = true;
     lag_.forgive(now_us());
-    silence_.restart(now_us(), uint64_t{options_.silence_ms} * 1000);
+    watch_afresh();
     try_to_arm();
   } else if (const auto* beat = std::get_if<Heartbeat>(&message)) {
     link_->peer_took(beat->taken);

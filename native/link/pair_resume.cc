@@ -71,9 +71,7 @@ void PairImpl::link_resumed() {
   end_call();
   end_witness();  // what befell the link may have befallen it
   witness_at_us_ = 0;
-  const bool loads = role_live_ && !peer_ready_;
-  silence_.restart(now, loads ? kJoinSilenceUs : uint64_t{options_.silence_ms} * 1000);
-  path_.restart(now, uint64_t{options_.cut_ms} * 1000);
+  watch_afresh();
   heartbeat_at_us_ = 0;
   const uint64_t lost_us = parted_at_us_ == 0 ? 0 : now - std::exchange(parted_at_us_, 0);
   note(PairNotice::kResumed, parted_why_ + " It goes on after " + std::to_string(lost_us / 1000) + " ms.");

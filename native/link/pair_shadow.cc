@@ -218,6 +218,7 @@ void PairImpl::handle_from_primary(Lock& lock, const LinkMessage& message) {
                     "The primary armed this side for a generation that is not next.");
     }
     fence(FenceEvent::kArmedReceived);
+    watch_afresh();
   } else if (std::get_if<Ended>(&message)) {
     fence(FenceEvent::kEnded);
     peer_ended_ = true;

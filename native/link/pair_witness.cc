@@ -40,7 +40,7 @@ void PairImpl::take_witness(std::unique_ptr<Connection> connection, const Witnes
   witness_ = std::move(connection);
   witness_closed_ = false;
   // A shadow that can connect is not cut off: it may be about to give up a connection that carries nothing.
-  path_.restart(now_us(), uint64_t{options_.cut_ms} * 1000);
+  path_.restart(now_us(), cut_us());
   hear_witness();
 }
 

@@ -125,7 +125,9 @@ class MoodyArbiter : public Arbiter {
  public:
   std::atomic<bool> away{false};
   std::atomic<int> lost_answers{0};
+  std::atomic<int> arms_after_ms{0};
   bool arm(const std::string& p, uint64_t g, const std::string& s) override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(arms_after_ms));
     return !away && inner_->arm(p, g, s);
   }
   Claim claim(const std::string& p, uint64_t g, const std::string& c) override {
@@ -160,6 +162,36 @@ TEST(without_the_arbiter_nobody_speaks_until_it_is_back) {
   run_until(client, [&] { return client.ended(); });
   pair.shadow.thread.join();
   CHECK(client.echoed() == text && client.have() == pair.shadow.guest->history());
+}
+
+// The primary's thread asks the arbiter, and says nothing meanwhile: its shadow waits for longer than it
+// would stand by a silent primary.
+TEST(a_shadow_is_patient_until_it_stands_by) {
+  auto arbiter = std::make_shared<MoodyArbiter>();
+  arbiter->arms_after_ms = 700;
+  TestPair pair(false, [&](PairOptions& o) {
+    o.arbiter = arbiter;
+    o.silence_ms = 150;
+    o.heartbeat_ms = 10;
+  });
+  std::string text = typed_text(500);
+  TestClient client(pair.consoles(), text, 30);
+  pair.start();
+  run_until(client, [&] { return pair.shadow.time_of(PairNotice::kArmed) != 0; });
+  CHECK(pair.shadow.time_of(PairNotice::kSuspected) == 0);
+  arbiter->arms_after_ms = 0;
+  pair.primary.kill();
+  run_until(client, [&] { return client.ended(); });
+  pair.shadow.thread.join();
+  CHECK(client.echoed() == text && client.have() == pair.shadow.guest->history());
+}
+
+TEST(a_primary_says_that_it_lost_a_shadow_that_never_stood_by) {
+  TestPair pair;
+  TestClient client(pair.consoles(), "", 20);
+  pair.shadow.kill();
+  run_until(client, [&] { return pair.primary.time_of(PairNotice::kJoinLost) != 0; });
+  CHECK(pair.primary.time_of(PairNotice::kSuspected) == 0);
 }
 
 TEST(an_end_is_told_when_the_shadow_knows_of_it_or_cannot_go_on) {
