@@ -25,6 +25,7 @@ import { reprotect } from './cases/reprotect.js';
 import { snapshot } from './cases/snapshot.js';
 import { stream } from './cases/stream.js';
 import { tcpRelay } from './cases/tcp-relay.js';
+import { thinLink } from './cases/thin-link.js';
 import type { Case, Outcome, Settings } from './lib/case.js';
 import { hostFacts, watchOthers } from './lib/host.js';
 import { Progress } from './lib/progress.js';
@@ -44,6 +45,7 @@ const CASES: Case[] = [
   stream,
   outputLatency,
   pairThroughput,
+  thinLink,
   redis,
   exitCost,
   digestCost,

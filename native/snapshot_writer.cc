@@ -82,12 +82,13 @@ PageSurvey::PageSurvey(const GuestMemory& memory) : memory_(memory) {
     hashes_.push_back(term);
     digest_ += term;
     const auto [found, is_new] = known.try_emplace(hash, content_.size());
+    const uint64_t place = found->second;
     const auto same = [&] {
-      const auto other = memory.view(content_[found->second] * kPageBytes, kPageBytes);
+      const auto other = memory.view(content_[place] * kPageBytes, kPageBytes);
       return std::memcmp(bytes.data(), other.data(), kPageBytes) == 0;
     };
     if (!is_new && same()) {
-      add(page, found->second * kPageBytes);
+      add(page, place * kPageBytes);
     } else {
       add(page, content_.size() * kPageBytes);
       content_.push_back(page);

@@ -10,6 +10,7 @@ namespace lockstep {
 LinkStream::LinkStream(std::unique_ptr<Connection> connection, bool keeps, Packing packing)
     : keeps_(keeps),
       packing_(packing),
+      packs_all_(packing == Packing::kAlways),
       identity_(connection->identity()),
       connection_(std::move(connection)) {}
 
@@ -28,12 +29,18 @@ bool LinkStream::append(std::span<const uint8_t> head, std::span<const uint8_t> 
   kept_.insert(kept_.end(), head.begin(), head.end());
   kept_.insert(kept_.end(), body.begin(), body.end());
   if (!in_turn) return false;
-  if (packing_ == Packing::kAlways) {
+  if (packs_all_) {
     flush();
     return false;
   }
   hand(head.size() + body.size());
   return true;
+}
+
+void LinkStream::path_is_slow(bool slow, uint64_t now_us) {
+  if (packing_ != Packing::kWaiting) return;
+  if (slow) slow_until_us_ = now_us + kSlowUs;
+  packs_all_ = now_us < slow_until_us_;
 }
 
 void LinkStream::hand(size_t bytes) {

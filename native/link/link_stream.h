@@ -12,7 +12,9 @@
 //
 // What has to wait, because the connection takes no more, is compressed when its turn comes, as one piece
 // after another (Packing::kWaiting): that makes a slow link a faster one, and costs nothing where it is not
-// slow. Positions count bytes before compression.
+// slow. A machine whose clients wait for what its shadow acknowledges may never have more on its way than the
+// queues of a slow path hold; so while those are seen to fill, all is compressed. Positions count bytes
+// before compression.
 //
 // As with a connection, the write side belongs to whoever holds the owner's mutex, the read side to one
 // thread.
@@ -44,6 +46,8 @@ class LinkStream {
   void send(std::span<const uint8_t> head, std::span<const uint8_t> body, const char* place);
   void flush();
   size_t unsent() const;
+  // Whether the path was found to be slow, at this moment; it counts as slow for a while.
+  void path_is_slow(bool slow, uint64_t now_us);
 
   Connection::Fill fill() { return connection_->fill(); }
   bool was_reset() const { return connection_ && connection_->was_reset(); }
@@ -64,6 +68,8 @@ class LinkStream {
   static constexpr size_t kKeptBytesMax = 64u << 20;
   // Less than this is not worth compressing.
   static constexpr size_t kPackBytesMin = 256;
+  // Compression is what empties the queues: without it they would fill again at once.
+  static constexpr uint64_t kSlowUs = 2'000'000;
   bool append(std::span<const uint8_t> head, std::span<const uint8_t> body);
   std::span<const uint8_t> waiting() const;
   void hand(size_t bytes);
@@ -73,6 +79,8 @@ class LinkStream {
 
   const bool keeps_;
   const Packing packing_;
+  uint64_t slow_until_us_ = 0;
+  bool packs_all_;
   const std::string identity_;
   std::unique_ptr<Connection> connection_;
   Bytes kept_;          // from begin_ - skipped_: forgotten bytes are cut off lazily

@@ -212,7 +212,9 @@ void PairImpl::watch_afresh() {
 void PairImpl::watch_peer(uint64_t now) {
   if (knows_peer() && (now - path_looked_us_ >= kPathLookUs || now >= path_.due_us())) {
     path_looked_us_ = now;
-    const uint64_t quiet_us = path_silence_us(link_->fd());
+    const Path path = look_at_path(link_->fd());
+    const uint64_t quiet_us = path.silence_us;
+    link_->path_is_slow(path.queues, now);
     if (quiet_us == 0) path_.restart(now, cut_us());
     path_.heard(now - quiet_us);
     if (!role_live_) seek_another_path(now, quiet_us);

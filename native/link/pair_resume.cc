@@ -50,7 +50,7 @@ bool PairImpl::outlasts_reset() const {
 void PairImpl::part_link(const std::string& why) {
   parted_at_us_ = now_us();
   parted_why_ = why;
-  const uint64_t round_trips_us = kRoundTrips * path_round_trip_us(link_->fd());
+  const uint64_t round_trips_us = kRoundTrips * look_at_path(link_->fd()).round_trip_us;
   link_->part();
   const uint32_t grace_ms = options_.grace_ms + (role_live_ ? options_.heartbeat_ms : 0);
   grace_.restart(parted_at_us_, std::min(grace_ms * 1000ull + round_trips_us, options_.silence_ms * 1000ull));

@@ -1,9 +1,9 @@
 #include "link/socket.h"
 
 #include <arpa/inet.h>
+#include <linux/tcp.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -126,12 +126,17 @@ void no_delay(int fd) {
 
 }  // namespace
 
-uint64_t path_silence_us(int fd) {
+Path look_at_path(int fd) {
+  // On the way: more than a busy host takes to answer. Here: more than the timer that paces packets is late.
+  constexpr uint64_t kQueueUs = 20'000, kUnsentUs = 5'000;
   const tcp_info info = info_of(fd);
-  return info.tcpi_unacked == 0 ? 0 : uint64_t{info.tcpi_last_ack_recv} * 1000;
+  Path path;
+  if (info.tcpi_unacked > 0) path.silence_us = uint64_t{info.tcpi_last_ack_recv} * 1000;
+  path.round_trip_us = info.tcpi_rtt;
+  const uint64_t unsent_us = uint64_t{info.tcpi_notsent_bytes} * 1'000'000 / (info.tcpi_delivery_rate + 1);
+  path.queues = info.tcpi_rtt > 2 * uint64_t{info.tcpi_min_rtt} + kQueueUs || unsent_us > kUnsentUs;
+  return path;
 }
-
-uint64_t path_round_trip_us(int fd) { return info_of(fd).tcpi_rtt; }
 
 namespace {
 

@@ -85,12 +85,14 @@ int begin_connect(const TcpPeer& to, int* error);
 int connect_result(int fd, int timeout_ms);
 std::unique_ptr<Stream> plain_stream(int fd);
 
-// For how long the other host's kernel has said nothing although it owes an acknowledgement; 0 when it owes
-// none, and for what is not TCP. That the peer's process stands still does not show here.
-uint64_t path_silence_us(int fd);
-
-// How long that takes to and fro, as it was of late.
-uint64_t path_round_trip_us(int fd);
+// What the kernel knows of the way to the other host. Nothing of this shows that the peer's process stands
+// still; of what is not TCP nothing is known.
+struct Path {
+  uint64_t silence_us = 0;  // the other kernel has said nothing for so long, although it owes something
+  uint64_t round_trip_us = 0;
+  bool queues = false;  // packets wait, before it or somewhere on it: it takes no more than it is given
+};
+Path look_at_path(int fd);
 
 // One connection of a listening socket, ready for use; -1 when nobody is waiting.
 int accept_socket(int listening_fd);
