@@ -52,11 +52,13 @@ uint64_t LagWatch::age_us(uint64_t now_us) const {
   return behind_.empty() || behind_.front().at_us > now_us ? 0 : now_us - behind_.front().at_us;
 }
 
-// What is behind takes time to catch up with: that is known before it has become old.
+// What is behind takes time to catch up with: that is known before it has become old. But a rate only says
+// what a shadow can do where it had something to do all the time: what was sent just now may be on its way.
 double LagWatch::excess(uint64_t now_us) const {
   const auto behind = static_cast<double>(bytes());
-  const double per_us = rate(now_us);
-  const double late_us = std::max(static_cast<double>(age_us(now_us)), per_us > 0 ? behind / per_us : 0);
+  const uint64_t age = age_us(now_us);
+  const double per_us = age >= kWindowUs ? rate(now_us) : 0;
+  const double late_us = std::max(static_cast<double>(age), per_us > 0 ? behind / per_us : 0);
   return std::max(behind / static_cast<double>(bytes_max_), late_us / static_cast<double>(kAgeUsMax));
 }
 

@@ -21,7 +21,8 @@ void PairImpl::frame(std::span<const uint8_t> frame, uint64_t lsn) {
   started_ = true;
   // What the guest did from here on would be forgotten; if its shadow does not come to it, it goes on.
   changed_.wait(lock, [&] { return is_over() || fence_.phase != FencePhase::kHandingOver; });
-  keep_pace(lock, frame.size());
+  // A digest belongs to the event before it, which the shadow cannot leave without.
+  if (lsn > lsn_sent_) keep_pace(lock, frame.size());
   // Marks go on without a link as well: what is made now must not pass for something acknowledged.
   log_bytes_ += frame.size();
   lsn_sent_ = lsn;

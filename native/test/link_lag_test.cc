@@ -2,6 +2,8 @@
 #include "link/lag_watch.h"
 
 #include <algorithm>
+#include <deque>
+#include <utility>
 
 #include "test/check.h"
 
@@ -89,6 +91,25 @@ TEST(a_shadow_that_stands_still_is_given_up_after_a_while) {
   CHECK(race.run(5 * kSecond));
   CHECK(race.lag.bytes() < 4 << 20);
   CHECK(!race.run(10 * kSecond));
+}
+
+TEST(more_to_do_than_before_is_no_shadow_that_is_slow) {
+  constexpr uint64_t kPathUs = 60'000;
+  LagWatch lag{16 << 20, 10 * kSecond};
+  lag.restart(0, 0);
+  std::deque<std::pair<uint64_t, uint64_t>> on_its_way;  // when it is known to be executed
+  uint64_t sent = 0;
+  for (uint64_t now = 0; now < 6 * kSecond; now += 1000) {
+    while (!on_its_way.empty() && on_its_way.front().first <= now) {
+      lag.executed(on_its_way.front().second, now);
+      on_its_way.pop_front();
+    }
+    if (now % 20'000 != 0) continue;
+    const size_t frame = now < 3 * kSecond ? 100 : 30'000;
+    CHECK(lag.pause_us(frame, now) == 0);
+    lag.sent(sent += frame, now);
+    on_its_way.emplace_back(now + kPathUs, sent);
+  }
 }
 
 TEST(one_large_frame_is_not_a_shadow_that_is_lost) {
