@@ -84,6 +84,7 @@ export {
 } from './recording.js';
 export { Replay, type ReplayEvents, type ReplayOptions, type ReplayResult, replay } from './replay.js';
 export { Shadow, type ShadowOptions } from './shadow.js';
+export { type PruneOptions, type PruneResult, prune } from './stream/prune.js';
 export { type PublishOptions, type PublishResult, publish } from './stream/publish.js';
 export { type FileServer, type ServeOptions, serve } from './stream/serve.js';
 export { Stream, type StreamOptions, type StreamProgress } from './stream/stream.js';

@@ -106,6 +106,14 @@ function buildProgram(finish: (status: number) => void): Command {
     .option('--name <name>', "of the manifest, which is what clients ask for (default: the image file's)")
     .option('--level <n>', 'how hard to compress, 1 to 19 (default: 12)', whole);
   runs(addPriorityOptions(publish), () => import('./publish.js'));
+  const prune = command('prune', 'remove what no version published in a directory needs any more')
+    .argument('<directory>', 'that `lockstep publish` was given')
+    .option(
+      '--older-than <hours>',
+      'keep what is younger: clients may still fetch the version before (default: 24)',
+      whole,
+    );
+  runs(prune, () => import('./prune.js'));
   const learn = command('learn', 'run an image and find out which parts of it are needed first')
     .argument('<image>', 'its file, a snapshot, or a recording that starts at boot')
     .requiredOption('-o, --output <file>', 'the profile, for `lockstep publish --profile`')
