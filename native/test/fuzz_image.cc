@@ -2,6 +2,7 @@
 #include "error.h"
 #include "image.h"
 #include "machine_state.h"
+#include "memory/guest_memory.h"
 #include "snapshot.h"
 
 using namespace lockstep;
