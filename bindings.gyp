@@ -203,6 +203,7 @@
     'core_test_sources': [
       'native/test/image_test.cc',
       'native/test/streamed_image_test.cc',
+      'native/test/traced_image_test.cc',
       'native/test/inbox_test.cc',
       'native/test/link_fence_model_test.cc',
       'native/test/link_fence_test.cc',

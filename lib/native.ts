@@ -231,8 +231,11 @@ export interface NativeMachine {
 export interface NativeBlockStore {
   /** Finds the blocks that the file has already. Once, and first. */
   recover(): Promise<void>;
-  /** Of a zstd frame; false when it is damaged or another block's. */
-  put(block: number, frame: Uint8Array): Promise<boolean>;
+  /**
+   * The blocks of a zstd frame, each from its byte in it on. Resolves with the first that is not what it should be;
+   * -1: there is none.
+   */
+  put(frame: Uint8Array, blocks: readonly number[], within: readonly number[]): Promise<number>;
   putPlain(block: number, bytes: Uint8Array): Promise<boolean>;
   /** 1 for each block that is there. */
   have(): Uint8Array;

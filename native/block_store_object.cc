@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <zstd.h>
 
+#include <algorithm>
+
 #include "background_work.h"
 #include "memory/streamed_image.h"
 
@@ -19,9 +21,41 @@ Bytes decompressed(std::span<const uint8_t> frame, uint64_t bytes_max) {
   return plain;
 }
 
+// What a frame may hold of blocks that nobody asked for: a publisher puts small ones together.
+constexpr uint64_t kFrameBytesMax = 1 << 20;
+
+struct Piece {
+  uint64_t block, within;
+};
+
+std::vector<Piece> pieces_of(const Napi::Value& blocks, const Napi::Value& within) {
+  const auto numbers = blocks.As<Napi::Array>(), offsets = within.As<Napi::Array>();
+  std::vector<Piece> pieces;
+  for (uint32_t i = 0; i < numbers.Length(); i++)
+    pieces.push_back({static_cast<uint64_t>(numbers.Get(i).As<Napi::Number>().Int64Value()),
+                      static_cast<uint64_t>(offsets.Get(i).As<Napi::Number>().Int64Value())});
+  return pieces;
+}
+
+// The first block that is not what it should be, or -1. Those before it are in their places.
+int64_t put_pieces(BlockStore& store, std::span<const uint8_t> frame, const std::vector<Piece>& pieces) {
+  uint64_t bytes_max = kFrameBytesMax;
+  for (const auto& [block, within] : pieces)
+    bytes_max = std::max(bytes_max, within + store.image().block_length(block));
+  const Bytes plain = decompressed(frame, bytes_max);
+  for (const auto& [block, within] : pieces) {
+    const uint64_t length = store.image().block_length(block);
+    const bool is_there = within <= plain.size() && length <= plain.size() - within;
+    if (!is_there || !store.put(block, std::span(plain).subspan(within, length)))
+      return static_cast<int64_t>(block);
+  }
+  return -1;
+}
+
 Napi::Value nothing(Napi::Env env, bool&) { return env.Undefined(); }
 Napi::Value truth(Napi::Env env, bool& answer) { return Napi::Boolean::New(env, answer); }
 Napi::Value array(Napi::Env env, Bytes& bytes) { return to_js(env, bytes); }
+Napi::Value number(Napi::Env env, int64_t& n) { return Napi::Number::New(env, static_cast<double>(n)); }
 Napi::Value text(Napi::Env env, uint64_t& sum) { return hex_digest(env, sum); }
 
 }  // namespace
@@ -30,8 +64,8 @@ Napi::Function BlockStoreObject::define(Napi::Env env) {
   using B = BlockStoreObject;
   return DefineClass(env, "NativeBlockStore",
                      {
-                         InstanceMethod<&B::recover>("recover"),       // recover(): Promise<void>
-                         InstanceMethod<&B::put>("put"),               // put(block, frame): Promise<boolean>
+                         InstanceMethod<&B::recover>("recover"),  // recover(): Promise<void>
+                         InstanceMethod<&B::put>("put"),  // put(frame, blocks, within): Promise<number>
                          InstanceMethod<&B::put_plain>("putPlain"),    // putPlain(block, bytes): boolean
                          InstanceMethod<&B::have>("have"),             // have(): Uint8Array
                          InstanceMethod<&B::wanted>("wanted"),         // wanted(): number
@@ -83,14 +117,13 @@ Napi::Value BlockStoreObject::recover(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value BlockStoreObject::put(const Napi::CallbackInfo& info) {
-  const uint64_t block = info[0].As<Napi::Number>().Int64Value();
-  const auto frame = bytes_of(info[1]);
-  return BackgroundWork<bool>::start(
-      info.Env(), {info[1]},
-      [store = opened(), block, frame] {
-        return store->put(block, decompressed(frame, store->image().block_length(block)));
+  const auto frame = bytes_of(info[0]);
+  return BackgroundWork<int64_t>::start(
+      info.Env(), {info[0]},
+      [store = opened(), frame, pieces = pieces_of(info[1], info[2])] {
+        return put_pieces(*store, frame, pieces);
       },
-      truth);
+      number);
 }
 
 Napi::Value BlockStoreObject::put_plain(const Napi::CallbackInfo& info) {

@@ -165,15 +165,15 @@ export class Fetcher {
 
   async #take(place: Place, frame: Uint8Array): Promise<void> {
     const { store, plan } = this.#parts;
-    for (const block of place.blocks) {
-      if (await guarded(() => store.put(block, frame))) continue;
+    const wrong = await guarded(() => store.put(frame, place.blocks, place.within));
+    if (wrong >= 0) {
       place.damaged++;
       this.refetched++;
-      if (place.damaged >= DAMAGED_MAX) throw this.#refused(place, block);
-      throw new Error(`block ${block} came damaged`);
+      if (place.damaged >= DAMAGED_MAX) throw this.#refused(place, wrong);
+      throw new Error(`block ${wrong} came damaged`);
     }
     plan.put(place);
-    this.#parts.changed();
+    this.#wake();
   }
 
   #refused(place: Place, block: number): LockstepError {

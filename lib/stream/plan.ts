@@ -1,6 +1,7 @@
 /**
- * What is fetched next: whom somebody waits for, then the rest in the published order. Neighbours in a pack come with
- * it in one request. Blocks that lie at one place are one here, their *place*.
+ * What is fetched next: whom somebody waits for, then the rest in the published order, and of that nothing before all
+ * of the first group is here. Neighbours in a pack come with
+ * it in one request. Blocks of one frame, and equal ones, are one here, their *place*.
  */
 import type { Published } from './published.js';
 import type { ByteRange } from './source.js';
@@ -18,9 +19,13 @@ export interface Place extends ByteRange {
   pack: number;
   /** The blocks of the image that lie here. */
   blocks: number[];
+  /** Where in the frame each of them begins. */
+  within: number[];
   state: 'missing' | 'coming' | 'here';
   /** Somebody stands still for it. */
   wanted: boolean;
+  /** It has a block of the first group. */
+  isFirst: boolean;
   /** How often it came damaged. */
   damaged: number;
   /** Its number among the places of its pack. */
@@ -45,10 +50,14 @@ export class Plan {
   wantedMissing = 0;
   readonly #wanted: Place[] = [];
   #next = 0;
+  readonly #firstCount: number;
+  /** How many places with blocks of the first group are not here yet. */
+  #firstMissing = 0;
 
-  constructor({ packs, pack, offset, length, sequence }: Published, have: Uint8Array) {
+  constructor({ packs, pack, offset, length, within, sequence, groups }: Published, have: Uint8Array) {
     this.#sequence = sequence;
     this.#packs = packs.map(() => []);
+    this.#firstCount = groups[0] ?? 0;
     const known = new Map<string, Place>();
     for (let block = 0; block < sequence.length; block++) {
       const [number, start] = [pack[block] as number, offset[block] as number];
@@ -58,16 +67,21 @@ export class Plan {
         start,
         end: start + (length[block] as number),
         blocks: [],
+        within: [],
         state: 'here' as const,
         wanted: false,
+        isFirst: false,
         damaged: 0,
         index: 0,
       };
       if (!known.has(key)) this.#packs[number]?.push(place);
       known.set(key, place);
       place.blocks.push(block);
+      place.within.push(within[block] as number);
       this.#placeOf[block] = place;
     }
+    for (const block of sequence.subarray(0, this.#firstCount))
+      (this.#placeOf[block] as Place).isFirst = true;
     for (const places of this.#packs) {
       places.sort((a, b) => a.start - b.start);
       places.forEach((place, index) => {
@@ -103,7 +117,9 @@ export class Plan {
   }
 
   nextInOrder(bytesMax: number): Job | undefined {
-    for (; this.#next < this.#sequence.length; this.#next++) {
+    // What else came meanwhile would take its share of the line from what the machine cannot start without.
+    const end = this.#firstMissing > 0 ? this.#firstCount : this.#sequence.length;
+    for (; this.#next < end; this.#next++) {
       const place = this.#placeOf[this.#sequence[this.#next] as number] as Place;
       if (place.state === 'missing') return this.#jobFrom(place, bytesMax, false);
     }
@@ -118,6 +134,7 @@ export class Plan {
   put(place: Place): void {
     if (place.state === 'here') return;
     if (place.wanted) this.wantedMissing--;
+    if (place.isFirst) this.#firstMissing--;
     this.blocksHere += place.blocks.length;
     place.state = 'here';
     this.missing--;
@@ -138,6 +155,7 @@ export class Plan {
   #isMissing(place: Place): void {
     place.state = 'missing';
     this.missing++;
+    if (place.isFirst) this.#firstMissing++;
     this.bytesMissing += place.end - place.start;
   }
 

@@ -14,21 +14,31 @@ import { basename, join } from 'node:path';
 import { native } from '../addon.js';
 import { LockstepError } from '../errors.js';
 import { blockRange, type ImageFront, inspectFront, isBlock } from '../image/image-file.js';
-import type { GroupOptions } from '../learn/groups.js';
+import { Group, type GroupOptions } from '../learn/groups.js';
 import type { ReadFile } from '../learn/places.js';
 import { hashOf, readAt, readFront } from './image-blocks.js';
 import { hasPriorities, type Prioritised, prioritise } from './priorities.js';
-import { decodePublished, encodePublished, isPublished, type Pack, packPath, sha256 } from './published.js';
+import {
+  decodePublished,
+  encodePublished,
+  FRAME_BYTES_MAX,
+  isPublished,
+  type Pack,
+  packPath,
+  sha256,
+} from './published.js';
 
 /** Small enough for servers that know no ranges, of which a pack is the least that can be had. */
 const PACK_BYTES_MAX = 4 << 20;
 const AT_ONCE = 4;
 const LEVEL = 12;
+/** Of what nothing starts without, and everybody waits for. */
+const FIRST_LEVEL = 19;
 
 export interface PublishOptions extends GroupOptions {
   /** The manifest's name in the directory. Default: the image file's. */
   name?: string;
-  /** How hard zstd tries, 1 to 19. Default 12. */
+  /** How hard zstd tries, 1 to 19. Default: 19 for what is needed before anything starts, 12 for the rest. */
   level?: number;
 }
 
@@ -48,6 +58,14 @@ interface Place {
   pack: Pack;
   offset: number;
   length: number;
+  /** Its first byte in what the frame there holds. */
+  within: number;
+}
+
+interface Frame {
+  /** By their hashes, in their order in it. */
+  blocks: { hash: string; within: number }[];
+  bytes: Uint8Array;
 }
 
 /**
@@ -59,7 +77,7 @@ export async function publish(
   directory: string,
   options: PublishOptions = {},
 ): Promise<PublishResult> {
-  const { name = basename(path), level = LEVEL } = options;
+  const { name = basename(path) } = options;
   await mkdir(join(directory, 'packs'), { recursive: true });
   const file = await openImage(path);
   try {
@@ -73,13 +91,16 @@ export async function publish(
     const published = await prioritise(source, inspectFront(source, path), read, wanted);
     const { front, image, sequence, groups } = published;
     let done = 0;
-    for (const group of groups) {
-      const blocks = sequence.subarray(done, done + group);
+    for (const [number, group] of groups.entries()) {
+      const fresh = unplaced(image, sequence.subarray(done, done + group), places);
       done += group;
-      for (let at = 0; at < blocks.length; at += AT_ONCE)
-        await writer.add(
-          await compressed(published, path, [...blocks.subarray(at, at + AT_ONCE)], places, level),
-        );
+      const isFirst = number === Group.START;
+      // All of the first group is fetched in any case; of the others a frame may be wanted for one block of it.
+      const unit = isFirst ? Math.max(Math.floor(FRAME_BYTES_MAX / image.blockBytes), 1) : 1;
+      const level = options.level ?? (isFirst ? FIRST_LEVEL : LEVEL);
+      const units = chunksOf(fresh, unit);
+      for (const some of chunksOf(units, AT_ONCE))
+        await writer.add(await Promise.all(some.map((blocks) => compressed(published, path, blocks, level))));
       await writer.flush();
     }
     const layout = layOut(image, sequence.length, places);
@@ -137,7 +158,7 @@ async function knownPlaces(directory: string): Promise<Map<string, Place>> {
     // One that is damaged helps nobody, and is nobody's harm here.
     const published = await decodePublished(file, entry.name).catch(() => undefined);
     if (!published) continue;
-    const { image, packs, pack, offset, length } = published;
+    const { image, packs, pack, offset, length, within } = published;
     const whole = await Promise.all(packs.map((one) => isWhole(join(directory, packPath(one)), one.bytes)));
     pack.forEach((number, block) => {
       if (!whole[number]) return;
@@ -145,6 +166,7 @@ async function knownPlaces(directory: string): Promise<Map<string, Place>> {
         pack: packs[number] as Pack,
         offset: offset[block] as number,
         length: length[block] as number,
+        within: within[block] as number,
       };
       places.set(hashOf(image, block), place);
     });
@@ -179,25 +201,37 @@ async function readBlock(
   );
 }
 
-/** The frames of those blocks that lie nowhere yet. */
-async function compressed(
-  { image, read }: Prioritised,
-  path: string,
-  blocks: number[],
-  places: Map<string, Place>,
-  level: number,
-): Promise<{ hash: string; frame: Uint8Array }[]> {
+/** Those of these blocks that lie nowhere yet, of equal ones one. */
+function unplaced(image: ImageFront, blocks: Uint32Array, places: Map<string, Place>): number[] {
   const fresh = new Map<string, number>();
   for (const block of blocks) {
     const hash = hashOf(image, block);
     if (!places.has(hash)) fresh.set(hash, block);
   }
-  return Promise.all(
-    [...fresh].map(async ([hash, block]) => {
-      const bytes = await readBlock(image, read, block, path);
-      return { hash, frame: await native().compress(bytes, level) };
-    }),
-  );
+  return [...fresh.values()];
+}
+
+function chunksOf<T>(list: readonly T[], count: number): T[][] {
+  const chunks: T[][] = [];
+  for (let at = 0; at < list.length; at += count) chunks.push(list.slice(at, at + count));
+  return chunks;
+}
+
+/** These blocks in one frame. */
+async function compressed(
+  { image, read }: Prioritised,
+  path: string,
+  blocks: readonly number[],
+  level: number,
+): Promise<Frame> {
+  const plain = await Promise.all(blocks.map((block) => readBlock(image, read, block, path)));
+  let within = 0;
+  const held = blocks.map((block, i) => {
+    const piece = { hash: hashOf(image, block), within };
+    within += (plain[i] as Uint8Array).length;
+    return piece;
+  });
+  return { blocks: held, bytes: await native().compress(Buffer.concat(plain), level) };
 }
 
 /** Gathers frames into packs of a bounded size, and knows where each lies. */
@@ -214,12 +248,14 @@ class PackWriter {
     this.#places = places;
   }
 
-  async add(frames: { hash: string; frame: Uint8Array }[]): Promise<void> {
-    for (const { hash, frame } of frames) {
-      if (this.#pack.bytes + frame.length > PACK_BYTES_MAX) await this.flush();
-      this.#places.set(hash, { pack: this.#pack, offset: this.#pack.bytes, length: frame.length });
-      this.#frames.push(frame);
-      this.#pack.bytes += frame.length;
+  async add(frames: readonly Frame[]): Promise<void> {
+    for (const { blocks, bytes } of frames) {
+      const { length } = bytes;
+      if (this.#pack.bytes + length > PACK_BYTES_MAX) await this.flush();
+      for (const { hash, within } of blocks)
+        this.#places.set(hash, { pack: this.#pack, offset: this.#pack.bytes, length, within });
+      this.#frames.push(bytes);
+      this.#pack.bytes += length;
     }
   }
 
@@ -238,22 +274,24 @@ class PackWriter {
 function layOut(image: ImageFront, blocks: number, places: Map<string, Place>) {
   const packs: Pack[] = [];
   const numbers = new Map<string, number>();
-  const [pack, offset, length] = [new Uint32Array(blocks), new Uint32Array(blocks), new Uint32Array(blocks)];
+  const arrays = Array.from({ length: 4 }, () => new Uint32Array(blocks));
+  const [pack, offset, length, within] = arrays as [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
   const counted = new Set<string>();
   let bytes = 0;
   for (let block = 0; block < blocks; block++) {
-    const hash = hashOf(image, block);
-    const place = places.get(hash);
+    const place = places.get(hashOf(image, block));
     if (!place) throw new LockstepError('ERR_LOCKSTEP_INTERNAL', `block ${block} was not written`);
     const number = numbers.get(place.pack.name) ?? packs.push(place.pack) - 1;
     numbers.set(place.pack.name, number);
     pack[block] = number;
     offset[block] = place.offset;
     length[block] = place.length;
-    if (!counted.has(hash)) bytes += place.length;
-    counted.add(hash);
+    within[block] = place.within;
+    const frame = `${number}:${place.offset}`;
+    if (!counted.has(frame)) bytes += place.length;
+    counted.add(frame);
   }
-  return { packs, pack, offset, length, bytes };
+  return { packs, pack, offset, length, within, bytes };
 }
 
 /** Whole, or not at all: a server may be reading. */

@@ -1,11 +1,11 @@
 /**
  * What `lockstep publish` writes for any static file server: a manifest, NAME, and beside it packs/*.pack, which
- * hold the image's blocks, each a zstd frame of its own.
+ * hold the image's blocks in zstd frames: those that are needed first many to a frame, all others one.
  *
  * Manifest: "LSPUBL01", the SHA-256 of what follows, and one zstd frame of: meta's length (u32), meta (JSON), the
- * image's front as it is, and four arrays of u32, one entry for each block: the order in which blocks are fetched, and
- * the pack, offset and length where each lies. All little-endian. A pack's name is its hash, so that a server, a
- * proxy or a browser may keep it for ever.
+ * image's front as it is, and five arrays of u32, one entry for each block: the order in which blocks are fetched, the
+ * pack, offset and length of the frame where each lies, and its first byte within that. All little-endian. A pack's
+ * name is its hash, so that a server, a proxy or a browser may keep it for ever.
  */
 import { createHash } from 'node:crypto';
 import { native } from '../addon.js';
@@ -17,7 +17,10 @@ const MAGIC = 'LSPUBL01';
 const HASH_BYTES = 32;
 const BODY_BYTES_MAX = 2 ** 30;
 const COMPRESSION_LEVEL = 19;
-const ARRAYS = ['sequence', 'pack', 'offset', 'length'] as const;
+const VERSION = 2;
+/** What a frame of several blocks holds at most; native/block_store_object.cc takes no more. */
+export const FRAME_BYTES_MAX = 1 << 20;
+const ARRAYS = ['sequence', 'pack', 'offset', 'length', 'within'] as const;
 
 export interface Pack {
   /** Of the file, without `.pack`. */
@@ -26,7 +29,7 @@ export interface Pack {
 }
 
 interface Meta {
-  version: 1;
+  version: typeof VERSION;
   sha256: string;
   blocks: number;
   frontBytes: number;
@@ -42,10 +45,12 @@ export interface Published {
   front: Uint8Array;
   image: ImageFront;
   packs: Pack[];
-  /** Where block i lies: packs[pack[i]], `length[i]` bytes from `offset[i]` on. Equal blocks lie at one place. */
+  /** In which frame block i lies: packs[pack[i]], `length[i]` bytes from `offset[i]` on. Equal blocks lie in one. */
   pack: Uint32Array;
   offset: Uint32Array;
   length: Uint32Array;
+  /** Where block i begins in what its frame holds. */
+  within: Uint32Array;
   /** All blocks, in the order in which they are fetched. */
   sequence: Uint32Array;
   /** How many of `sequence` belong to each group. The machine starts when the first group is there. */
@@ -72,7 +77,7 @@ export function sha256(...parts: Uint8Array[]): Buffer {
 export async function encodePublished(published: Published): Promise<Uint8Array> {
   const { front, image, packs, groups, bytes, memorySum } = published;
   const meta: Meta = {
-    version: 1,
+    version: VERSION,
     sha256: image.sha256,
     blocks: published.sequence.length,
     frontBytes: front.length,
@@ -109,9 +114,9 @@ export async function decodePublished(file: Uint8Array, name: string): Promise<P
   if (plain.length !== frontEnd + 4 * ARRAYS.length * meta.blocks) throw damaged(name, 'it is cut short');
   // A copy of its own: a view would keep all of the file in memory.
   const front = Uint8Array.from(plain.subarray(metaEnd, frontEnd));
-  const [sequence, pack, offset, length] = ARRAYS.map((_, i) =>
+  const [sequence, pack, offset, length, within] = ARRAYS.map((_, i) =>
     numbers(plain, frontEnd + 4 * meta.blocks * i, meta.blocks),
-  ) as [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
+  ) as [Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array];
   const { packs, groups, bytes, memorySum, priorities } = meta;
   const image = inspectFront(front, `the image of ${name}`);
   const published = {
@@ -121,6 +126,7 @@ export async function decodePublished(file: Uint8Array, name: string): Promise<P
     pack,
     offset,
     length,
+    within,
     sequence,
     groups,
     priorities,
@@ -140,7 +146,7 @@ function readMeta(text: string, name: string): Meta {
   } catch {
     throw damaged(name, 'what it says of itself cannot be read');
   }
-  if (meta?.version !== 1) throw damaged(name, 'its version is another');
+  if (meta?.version !== VERSION) throw damaged(name, 'its version is another');
   const count = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
   const right =
     [meta.blocks, meta.frontBytes, meta.bytes].every(count) &&
@@ -155,12 +161,17 @@ function readMeta(text: string, name: string): Meta {
   return meta;
 }
 
-function checkPlaces({ sequence, pack, offset, length, packs }: Published, name: string): void {
+function checkPlaces(
+  { sequence, pack, offset, length, within, packs, image }: Published,
+  name: string,
+): void {
   const seen = new Uint8Array(sequence.length);
   for (const block of sequence) {
     const file = packs[pack[block] as number];
     const end = (offset[block] as number) + (length[block] as number);
-    if (block >= sequence.length || seen[block] || !file || end > file.bytes)
+    const held = (within[block] as number) + image.blockBytes;
+    const isThere = file && end <= file.bytes && held <= Math.max(FRAME_BYTES_MAX, image.blockBytes);
+    if (block >= sequence.length || seen[block] || !isThere)
       throw damaged(name, 'it names places that are not there');
     seen[block] = 1;
   }

@@ -26,8 +26,9 @@ std::vector<uint64_t> TracedImage::touched_pages() const {
 }
 
 void TracedImage::touched(uint64_t gpa) {
+  // Two who touch a page at once are two faults.
   std::lock_guard lock(mutex_);
-  pages_.push_back(gpa / kPageBytes);
+  if (seen_.insert(gpa / kPageBytes).second) pages_.push_back(gpa / kPageBytes);
 }
 
 uint64_t TracedImage::first_term(uint64_t page) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <mutex>
+#include <unordered_set>
 
 #include "memory/memory_source.h"
 #include "memory/page_faults.h"
@@ -14,7 +15,7 @@ class TracedImage : public MemorySource, private PageSource {
   TracedImage(const Image& image, bool confined);  // whole; outlives this
 
   void provide(GuestMemory& memory) override;
-  // Numbers of pages, in the order of their first touch. Any thread.
+  // Numbers of pages, in the order of their first touch, each once. Any thread.
   std::vector<uint64_t> touched_pages() const;
   // What a page counts in a MemoryDigest while nobody has touched it, and what all of them add up to.
   uint64_t first_term(uint64_t page);
@@ -30,6 +31,7 @@ class TracedImage : public MemorySource, private PageSource {
   std::vector<ImageSegment> segments_;  // by address
   mutable std::mutex mutex_;
   std::vector<uint64_t> pages_;
+  std::unordered_set<uint64_t> seen_;
   std::unique_ptr<PageFaults> faults_;  // last: its thread asks all of the above
 };
 
