@@ -104,7 +104,11 @@ function buildProgram(finish: (status: number) => void): Command {
     .argument('<image>', 'its file')
     .argument('<directory>', 'where it goes; what other versions there have is not written again')
     .option('--name <name>', "of the manifest, which is what clients ask for (default: the image file's)")
-    .option('--level <n>', 'how hard to compress, 1 to 19 (default: 12)', whole);
+    .option(
+      '--level <n>',
+      'how hard to compress, 1 to 19 (default: 19 for what is needed first, 12 for the rest)',
+      whole,
+    );
   runs(addPriorityOptions(publish), () => import('./publish.js'));
   const prune = command('prune', 'remove what no version published in a directory needs any more')
     .argument('<directory>', 'that `lockstep publish` was given')

@@ -52,7 +52,7 @@ export interface StreamProgress {
   waitedFor: number;
   /** What the file takes of the disk. */
   diskBytes: number;
-  /** What was received and is not in the file yet: of each connection at most one block and what came with it. */
+  /** What was received and is not in the file yet: of each connection at most one frame and what came with it. */
   bufferedBytes: number;
   /** Blocks that came damaged and were fetched again. */
   refetched: number;
