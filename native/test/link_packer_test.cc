@@ -102,5 +102,26 @@ TEST(only_what_has_to_wait_is_compressed) {
   CHECK(link.unsent() == 0 && carried < kFrames * frame.size() / 3);
 }
 
+TEST(all_is_compressed_while_the_path_is_full_and_for_a_while_after) {
+  auto [a, b] = stream_pair();
+  LinkStream link(std::make_unique<Connection>(std::move(a)), true, Packing::kWaiting);
+  Connection wire(std::move(b));
+  const Bytes frame = encode_link(Frame{some_text(20'000)});
+  auto carried = [&] {
+    link.send(frame);
+    CHECK(wire.fill() == Connection::Fill::kBytes);
+    const size_t bytes = wire.unread().size();
+    wire.consume(bytes);
+    return bytes;
+  };
+  CHECK(carried() == frame.size());
+  link.path_is_slow(true, 1'000'000);
+  CHECK(carried() < frame.size() / 2);
+  link.path_is_slow(false, 2'000'000);
+  CHECK(carried() < frame.size() / 2);
+  link.path_is_slow(false, 4'000'000);
+  CHECK(carried() == frame.size());
+}
+
 }  // namespace
 }  // namespace lockstep::test
