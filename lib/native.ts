@@ -222,6 +222,8 @@ export interface NativeMachine {
   /** At the machine's next position; an existing file is kept unless `force`. */
   snapshot(path: string, force: boolean): Promise<NativeSnapshot>;
   fork(): Promise<NativeFork>;
+  /** Of a side whose image was on its way, and is whole: other shadows may join. */
+  imageArrived(): Promise<void>;
   /** A running machine keeps the process alive unless unref() was called. */
   ref(): void;
   unref(): void;

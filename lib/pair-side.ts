@@ -8,6 +8,7 @@ import { Machine } from './machine.js';
 import type { MachineStats } from './machine-state.js';
 import type { NativeConfig, NativeNotice, NativePairStatus } from './native.js';
 import { invalid } from './options.js';
+import type { Stream } from './stream/stream.js';
 import type { SecurityOptions } from './tls.js';
 
 export interface PairOptions extends SecurityOptions {
@@ -137,11 +138,13 @@ export class PairSide extends EventEmitter<PairEvents> {
   /** The machine of this side. Its console is the pair's: use a {@link ConsoleClient}. */
   readonly machine: Machine;
 
+  readonly #stream: Stream | undefined;
   #left: Promise<void> = Promise.resolve();
 
   /** @internal */
-  protected constructor(config: NativeConfig) {
+  protected constructor(config: NativeConfig, stream?: Stream) {
     super();
+    this.#stream = stream;
     const channels = { stdin: -1, stdout: -1, stderr: -1 };
     this.machine = new Machine(config, channels, (notice) => this.#understand(notice));
   }
@@ -174,8 +177,10 @@ export class PairSide extends EventEmitter<PairEvents> {
   }
 
   /** Resolves when this side's machine runs. */
-  start(options: { signal?: AbortSignal } = {}): Promise<void> {
-    return this.machine.start(options);
+  async start(options: { signal?: AbortSignal } = {}): Promise<void> {
+    await this.machine.start(options);
+    // From then on other shadows may join. A stream that fails, or a side that is closed before, says so itself.
+    void this.#stream?.finished.then(() => this.machine.native.imageArrived()).catch(() => {});
   }
 
   /**

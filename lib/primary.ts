@@ -30,8 +30,8 @@ export class Primary extends PairSide {
   readonly pairId: string;
 
   /**
-   * Makes the machine and listens for its shadow, which streams the same image where this side does; while it is on
-   * its way no other shadow can join.
+   * Makes the machine and listens for its shadow, which streams the same image where this side does. Others may join
+   * once the image is whole.
    */
   static async create(origin: Image | Stream, options: PrimaryOptions): Promise<Primary> {
     const { pairId = randomBytes(16).toString('hex') } = options;
@@ -45,12 +45,13 @@ export class Primary extends PairSide {
         new Primary(
           { mode: 'primary', ...config, ...logConfig(options), pair: { ...pair, alone: options.alone } },
           pairId,
+          'machineConfig' in origin ? origin : undefined,
         ),
     );
   }
 
-  private constructor(config: NativeConfig, pairId: string) {
-    super(config);
+  private constructor(config: NativeConfig, pairId: string, stream?: Stream) {
+    super(config, stream);
     this.pairId = pairId;
   }
 }

@@ -38,7 +38,7 @@ export class Shadow extends PairSide {
     return await makeSide(
       options,
       options.pairId ?? '',
-      (pair) => new Shadow({ mode: 'shadow', ...config, pair }),
+      (pair) => new Shadow({ mode: 'shadow', ...config, pair }, options.stream),
     );
   }
 }

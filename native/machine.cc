@@ -5,7 +5,9 @@
 #include <time.h>
 
 #include <algorithm>
+#include <chrono>
 #include <random>
+#include <thread>
 
 #include "guest/abi.h"
 #include "net/frame.h"
@@ -176,7 +178,7 @@ Driver& Machine::go_live() {
   if (pair_ && options_.net && !nic_)
     listener_.on_warning("ERR_LOCKSTEP_NET",
                          "this side's network card is joined to nothing: what it sends is lost");
-  if (pair_ && !streamed_) serve_joins();
+  if (pair_ && is_whole()) serve_joins();
   if (pair_)
     recorder_->took_over(pair_->status().generation);
   else
@@ -189,6 +191,25 @@ Driver& Machine::go_live() {
 void Machine::serve_joins() {
   memory_sender_ = std::make_unique<MemorySender>(*memory_);
   pair_->serve_joins(std::move(header_), *memory_sender_, [this] { control_.post([] {}); });
+}
+
+// What a shadow gets first is made here, because reading an image takes a while; the rest is the machine's
+// own thread's.
+void Machine::image_arrived() {
+  constexpr auto kLook = std::chrono::milliseconds(10);
+  if (!pair_ || !streamed_) return;
+  while (!streamed_->is_complete()) {
+    if (ended_ || control_.stopping()) return;
+    std::this_thread::sleep_for(kLook);
+  }
+  LogHeader header;
+  decode_log_header(header_, &header);
+  header.image = image_file_->whole();
+  control_.post([this, encoded = std::make_shared<Bytes>(encode_log_header(header))] {
+    header_ = std::move(*encoded);
+    image_arrived_ = true;
+    if (live_) serve_joins();
+  });
 }
 
 RecordingClock Machine::make_clock(uint64_t start_us) const {
@@ -273,7 +294,7 @@ void Machine::run() {
     driver = replayer_.get();
   } else {
     if (pair_ && !pair_->wait_protected()) return listener_.on_ended({"closed", 0, "", {}});
-    if (pair_ && !streamed_) serve_joins();
+    if (pair_ && is_whole()) serve_joins();
     auto encoder = config_.mode == Mode::kRun ? nullptr : std::make_unique<FrameEncoder>(received_);
     // A machine that goes on from elsewhere does so at its own time.
     auto recorder = make_recorder(std::move(encoder), make_clock(run_loop_->progression().time_us));

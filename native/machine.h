@@ -126,6 +126,9 @@ class Machine {
   // there is none any more. Once it was started, not the JavaScript thread.
   SnapshotInfo snapshot(const std::string& path, bool force);  // snapshot_writer.h
   std::shared_ptr<Fork> fork();
+  // Of a side of a pair whose image was on its way when it was made, and is whole now: other shadows may
+  // join. May wait a little for the last pages.
+  void image_arrived();
   // Of the image, in the order of their first touch, where the configuration asked for it. Any thread.
   std::vector<uint64_t> traced_pages() const {
     return traced_ ? traced_->touched_pages() : std::vector<uint64_t>();
@@ -167,7 +170,8 @@ class Machine {
   void while_standing(const std::function<void(const Standing&)>& work);
   const Image& image() const { return image_file_->image(); }
   bool has_program() const { return guest_ == StartMode::kProgram; }
-  // Not of a machine whose memory is on its way: a joining shadow would wait for all of it.
+  // A joining shadow would have to wait for memory that is on its way.
+  bool is_whole() const { return !streamed_ || image_arrived_; }
   void serve_joins();
   void load_state(LogHeader* header);
   RecordingClock make_clock(uint64_t start_us) const;
@@ -204,7 +208,8 @@ class Machine {
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<MemorySource> memory_source_;  // may be at work as long as the machine runs
   TracedImage* traced_ = nullptr;                // the same, where somebody wants to know what is touched
-  StreamedImage* streamed_ = nullptr;            // the same, where the image is still on its way
+  StreamedImage* streamed_ = nullptr;            // the same, where the image is still on its way,
+  bool image_arrived_ = false;                   // and then is there; the machine's thread only
   std::unique_ptr<KvmVcpu> vcpu_;
   bool dirty_ring_ = false;
   std::unique_ptr<DirtyTracker> dirty_;

@@ -58,4 +58,14 @@ Napi::Value MachineObject::fork(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value MachineObject::image_arrived(const Napi::CallbackInfo& info) {
+  return promise(
+      info.Env(),
+      [](Machine& machine) {
+        machine.image_arrived();
+        return true;
+      },
+      [](Napi::Env env, bool) { return env.Undefined(); });
+}
+
 }  // namespace lockstep

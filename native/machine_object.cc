@@ -29,8 +29,9 @@ Napi::Function MachineObject::define(Napi::Env env) {
           InstanceMethod<&M::hand_over>("handOver"),      // handOver(): boolean
           InstanceMethod<&M::snapshot>("snapshot"),       // snapshot(path, force): Promise<NativeSnapshot>
           InstanceMethod<&M::fork>("fork"),               // fork(): Promise<NativeFork>
-          InstanceMethod<&M::ref>("ref"),                 // ref(): void
-          InstanceMethod<&M::unref>("unref"),             // unref(): void
+          InstanceMethod<&M::image_arrived>("imageArrived"),  // imageArrived(): Promise<void>
+          InstanceMethod<&M::ref>("ref"),                     // ref(): void
+          InstanceMethod<&M::unref>("unref"),                 // unref(): void
       });
 }
 

@@ -35,6 +35,7 @@ class MachineObject : public Napi::ObjectWrap<MachineObject> {
   Napi::Value touched_pages(const Napi::CallbackInfo& info);
   Napi::Value pair_status(const Napi::CallbackInfo& info);
   Napi::Value hand_over(const Napi::CallbackInfo& info);
+  Napi::Value image_arrived(const Napi::CallbackInfo& info);
   Napi::Value snapshot(const Napi::CallbackInfo& info);
   Napi::Value fork(const Napi::CallbackInfo& info);
   Napi::Value ref(const Napi::CallbackInfo& info);

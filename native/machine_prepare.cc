@@ -55,6 +55,7 @@ void Machine::prepare_origin() {
   Bytes encoded = encode_log_header(header);
   if (!config_.log.empty()) log_ = std::make_unique<LogFileWriter>(config_.log, encoded, config_.log_options);
   if (config_.mode != Mode::kPrimary) return;
+  if (on_its_way) header_ = encoded;
   PairOptions pair = config_.pair;
   if (log_start_) pair.start_lsn = log_start_->digest.lsn;
   pair.send_frames = [this](std::span<const uint8_t> stream) {

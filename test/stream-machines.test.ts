@@ -83,3 +83,51 @@ test('a shadow that streams the same image takes over in the midst of it', async
   t.is((await client.ended).status, 0);
   t.is(text, `ready\n${made.answer}`);
 });
+
+test('a side whose image has arrived takes a shadow that streams nothing', async (t) => {
+  const directory = scratch(t);
+  const made = await makePublished(directory, printedRandom(t), { files: 16 });
+  const line = await thinLine(t, (await serveSite(t, made)).url, TEN_MBIT / 10);
+  const stream = await Stream.open(`${line.url}app.lsm`, { output: join(directory, 'a.lsm') });
+  const address = (name: string) => `unix:${join(directory, name)}`;
+  const common = { link: address('link'), arbiter: Arbiter.inProcess(), unread: 'stop' as const };
+  const [p, s] = [address('p'), address('s')];
+  line.bytesPerSecond = TEN_MBIT;
+  const primary = await Primary.create(stream, { ...FIXED, ...common, console: p, alone: true });
+  t.teardown(() => primary.close());
+  t.teardown(() => stream.close());
+  await primary.start();
+  const client = await ConsoleClient.connect({ addresses: [p, s] });
+  t.teardown(() => client.close());
+  t.is(await firstLine(client), 'ready\n');
+  t.is(stream.status.state, 'fetching');
+  const log = join(directory, 's.log');
+  const shadow = () => Shadow.create({ ...common, console: s, log, force: true });
+  const early = await shadow();
+  await t.throwsAsync(early.start(), { code: 'ERR_LOCKSTEP_LINK_REFUSED', message: /on its way/ });
+  await early.close();
+  line.bytesPerSecond = 100 * TEN_MBIT;
+  await stream.finished;
+  // The last pages may still be copied into its memory.
+  let joined = await shadow();
+  for (let tries = 0; ; tries++) {
+    try {
+      await joined.start();
+      break;
+    } catch (error) {
+      await joined.close();
+      if (tries === 600) throw error;
+      await new Promise((again) => setTimeout(again, 50));
+      joined = await shadow();
+    }
+  }
+  t.teardown(() => joined.close());
+  while (!primary.status()?.protected) await new Promise((again) => setTimeout(again, 5));
+  await primary.close();
+  client.stdin.write('go\n');
+  t.is((await drain(client.stdout)).toString(), made.answer);
+  t.is((await client.ended).status, 0);
+  const again = await replay(log);
+  t.is((await again.result).divergence, null);
+  await again.close();
+});

@@ -63,7 +63,8 @@ const char* PairImpl::reason_to_refuse() const {
   if (link_) return "This pair has its shadow already.";
   if (fence_.phase != FencePhase::kSolo && fence_.phase != FencePhase::kWon)
     return "This pair takes no shadow now.";
-  if (started_ && memory_ == nullptr) return "The machine is just starting; try again.";
+  if (started_ && memory_ == nullptr)
+    return "The machine is just starting, or its image is still on its way; try again.";
   return nullptr;
 }
 

@@ -23,7 +23,7 @@ export async function thinLine(
   return line;
 }
 
-export async function firstLine(machine: Machine): Promise<string> {
+export async function firstLine(machine: Pick<Machine, 'stdout'>): Promise<string> {
   for await (const chunk of machine.stdout.iterator({ destroyOnReturn: false })) return String(chunk);
   return '';
 }
