@@ -1,5 +1,5 @@
 /** In which frames blocks are published, and in which order they are fetched. */
-import { randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -12,6 +12,13 @@ import { scratch } from './helpers/command.js';
 const FIRST = { first: ['/t/first*'] };
 const BYTES = 100_000;
 
+/** Bytes that do not compress, the same each time. */
+function noise(name: string): Buffer {
+  return createHash('shake256', { outputLength: BYTES }).update(name).digest();
+}
+
+const noises = (): Buffer[] => Array.from({ length: 30 }, (_, i) => noise(`first${i}`));
+
 /** Of an image in which these files are needed first, and others are not. */
 async function published(t: ExecutionContext, site: string, first: Buffer[]): Promise<Published> {
   const files = join(scratch(t), 't');
@@ -19,7 +26,7 @@ async function published(t: ExecutionContext, site: string, first: Buffer[]): Pr
   first.forEach((bytes, i) => {
     writeFileSync(join(files, `first${i}`), bytes);
   });
-  for (let i = 0; i < 10; i++) writeFileSync(join(files, `other${i}`), randomBytes(BYTES));
+  for (let i = 0; i < 10; i++) writeFileSync(join(files, `other${i}`), noise(`other${i}`));
   const image = await Image.fromProgram({ argv: ['busybox', 'true'], files: [{ host: files, guest: '/t' }] });
   const path = join(files, 'x.lsm');
   await image.write(path);
@@ -39,11 +46,7 @@ function sizes({ sequence, groups, pack, offset }: Published, group: number): nu
 }
 
 test('the first group is published in frames of many blocks, the rest one by one', async (t) => {
-  const all = await published(
-    t,
-    scratch(t),
-    Array.from({ length: 30 }, () => randomBytes(BYTES)),
-  );
+  const all = await published(t, scratch(t), noises());
   const unit = FRAME_BYTES_MAX / all.image.blockBytes;
   const first = sizes(all, 0);
   t.is(first.length, Math.ceil((all.groups[0] as number) / unit));
@@ -54,10 +57,10 @@ test('the first group is published in frames of many blocks, the rest one by one
 
 test('a new version names old frames for what it has of them', async (t) => {
   const site = scratch(t);
-  const files = Array.from({ length: 30 }, () => randomBytes(BYTES));
+  const files = noises();
   const before = await published(t, site, files);
   const names = new Set(before.packs.map(({ name }) => name));
-  const after = await published(t, site, [...files.slice(0, 29), randomBytes(BYTES)]);
+  const after = await published(t, site, [...files.slice(0, 29), noise('another')]);
   const place = ({ packs, pack, offset, within }: Published, block: number) =>
     `${packs[pack[block] as number]?.name} ${offset[block]} ${within[block]}`;
   const known = new Set(
@@ -70,7 +73,7 @@ test('a new version names old frames for what it has of them', async (t) => {
 });
 
 test('nothing beyond the first group is fetched ahead before all of it is here', async (t) => {
-  const files = Array.from({ length: 30 }, () => randomBytes(BYTES));
+  const files = noises();
   const all = await published(t, scratch(t), files);
   const first = new Set(all.sequence.subarray(0, all.groups[0]));
   const plan = new Plan(all, new Uint8Array(all.sequence.length));
@@ -90,5 +93,5 @@ test('nothing beyond the first group is fetched ahead before all of it is here',
   t.deepEqual(plan.nextInOrder(64 * 1024)?.places, [came[0]]);
   for (const place of came.slice(0, 1)) plan.put(place);
   const next = plan.nextInOrder(64 * 1024);
-  t.true(next !== undefined && next.places.every(({ blocks }) => blocks.every((block) => !first.has(block))));
+  t.true(next?.places.every(({ blocks }) => blocks.every((block) => !first.has(block))));
 });
