@@ -9,6 +9,7 @@ import { type Image, Machine, publish, Stream, serve } from '../../lib/index.js'
 import { learn } from '../../lib/learn/learn.js';
 import type { Profile } from '../../lib/learn/profile.js';
 import { TEN_MBIT, ThinLine } from '../../test/helpers/thin-line.js';
+import { percentile } from './measure.js';
 import { STREAMED, type Streamed } from './stream-programs.js';
 
 export interface StreamJob {
@@ -24,7 +25,7 @@ export interface StreamRun {
   faults: number;
   /** Of everything. */
   bytesTotal: number;
-  /** Of the work that comes behind the answer, where there is some. */
+  /** Of the work that comes behind the answer, where there is some: the median. */
   workMs?: number;
 }
 
@@ -36,6 +37,7 @@ export interface StreamReport {
   local: { ms: number; workMs?: number };
 }
 
+const WORK_TIMES = 7;
 const QUESTIONS = { learned: 11, another: 17 };
 
 const job = JSON.parse(process.argv[2] ?? '') as StreamJob;
@@ -52,11 +54,16 @@ async function answer(machine: Machine, question: number): Promise<{ ms: number 
   return { ms: performance.now() - begun };
 }
 
+/** Several times, while the rest of the image arrives. */
 async function work(machine: Machine): Promise<{ workMs?: number }> {
   if (!program.work) return {};
-  const begun = performance.now();
-  await program.work(machine);
-  return { workMs: performance.now() - begun };
+  const times: number[] = [];
+  for (let i = 0; i < WORK_TIMES; i++) {
+    const begun = performance.now();
+    await program.work(machine);
+    times.push(performance.now() - begun);
+  }
+  return { workMs: percentile(times, 50) };
 }
 
 /** Published with this profile, or with none; started once for each question. */
