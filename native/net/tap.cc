@@ -87,8 +87,7 @@ void configure(const std::string& name, bool own_address, const NetOptions& opti
     set_address(SIOCSIFNETMASK, "SIOCSIFNETMASK", options.netmask);
   }
   if (!own_address) {
-    // A bridge takes the lowest address of its ports for its own, and hosts that knew it by another would
-    // lose it when ours comes or goes. So ours is high, and the same on both sides of a pair.
+    // The same on both sides of a pair, and none that a card has.
     ifreq address = request(name);
     address.ifr_hwaddr.sa_family = ARPHRD_ETHER;
     std::memcpy(address.ifr_hwaddr.sa_data, options.mac.data(), options.mac.size());
@@ -110,8 +109,16 @@ void configure(const std::string& name, bool own_address, const NetOptions& opti
   set(SIOCSIFFLAGS, "SIOCSIFFLAGS", up);
 }
 
+// A bridge that was not told its address takes the lowest of its ports', and hosts that knew it by another
+// lose it for seconds when a port comes or goes. So it is told to keep the one it has.
+void keep_address(const Fd& socket, const std::string& bridge) {
+  ifreq own = request(bridge);
+  if (ioctl(socket.get(), SIOCGIFHWADDR, &own) == 0) (void)ioctl(socket.get(), SIOCSIFHWADDR, &own);
+}
+
 void join_bridge(const std::string& name, const std::string& bridge, bool flooded) {
   Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  keep_address(socket, bridge);
   ifreq r = request(bridge);
   r.ifr_ifindex = static_cast<int>(if_nametoindex(name.c_str()));
   if (ioctl(socket.get(), SIOCBRADDIF, &r) == 0) {
