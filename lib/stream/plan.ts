@@ -1,7 +1,7 @@
 /**
  * What is fetched next: whom somebody waits for, then the rest in the published order, and of that nothing before all
- * of the first group is here. Neighbours in a pack come with
- * it in one request. Blocks of one frame, and equal ones, are one here, their *place*.
+ * of the first group is here. Neighbours in a pack come with it in one request. Blocks of one frame, and equal ones,
+ * are one here, their *place*.
  */
 import type { Published } from './published.js';
 import type { ByteRange } from './source.js';
