@@ -339,9 +339,12 @@ void Machine::wait_for_the_primary_to_end() {
 
 MachineEnd Machine::describe_end(const RunLoop::Result& result) const {
   static const char* const names[] = {"exited", "signal", "panic", "halted", "shutdown", "closed", "closed"};
-  if (pair_ && pair_->status().handed_over) return {"handed-over", 0, "the shadow goes on", {}};
-  if (pair_ && pair_->status().fenced)
-    return {"fenced", 0, "another side won the machine's next generation", {}};
+  const PairStatus pair = pair_ ? pair_->status() : PairStatus{};
+  if (pair.handed_over) return {"handed-over", 0, "the shadow goes on", {}};
+  if (pair.fenced) {
+    const bool known = !pair.fenced_why.empty();
+    return {"fenced", 0, known ? pair.fenced_why : "another side won the machine's next generation", {}};
+  }
   if (replayer_ && replayer_->ran_past_log()) return {"end-of-log", 0, "the recording was cut here", {}};
   if (result.by_guest)
     return {names[static_cast<int>(result.end.reason)], result.end.status, result.detail, {}};

@@ -230,9 +230,9 @@ void Machine::load_state(LogHeader* header) {
   LogStart start;
   auto load = [this](std::span<const uint8_t> piece) { decode_pages(piece, *memory_); };
   if (!pair_->receive_state(load, &start)) {
-    const bool fenced = pair_->status().fenced;
-    throw fenced
-        ? Failure("ERR_LOCKSTEP_LINK_UNREACHABLE", "the primary was lost before this shadow had joined it",
+    const PairStatus status = pair_->status();
+    throw status.fenced
+        ? Failure("ERR_LOCKSTEP_LINK_UNREACHABLE", "this shadow had not joined yet. " + status.fenced_why,
                   "start it again when there is a primary")
         : Failure("ERR_LOCKSTEP_CLOSED", "the shadow was closed before it had joined its primary");
   }

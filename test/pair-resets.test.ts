@@ -41,6 +41,7 @@ test.serial('a link that is reset while a shadow joins comes back, and the shado
       t.is((await run(['replay', '--quiet', log])).status, 0, join(directory, log));
     }
   } finally {
+    t.log(chain.sides[0]?.first.get('join-lost')?.detail ?? 'the join was never lost');
     chain.kill();
     relay?.close();
   }

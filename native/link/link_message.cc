@@ -91,9 +91,13 @@ struct Writer {
   void operator()(const Resume& m) {
     (*this)(m.link);
     w.u64(m.taken);
+    w.u64(m.witnesses);
   }
   void operator()(const Resumed& m) { w.u64(m.taken); }
-  void operator()(const Witness& m) { (*this)(m.link); }
+  void operator()(const Witness& m) {
+    (*this)(m.link);
+    w.u64(m.number);
+  }
   void operator()(const Packed& m) {
     w.u32(m.plain_bytes);
     w.bytes(m.bytes);
@@ -191,10 +195,15 @@ LinkMessage read(uint8_t type, WireReader& r) {
     case kResumeType: {
       Resume m{read_link_name(r)};
       m.taken = r.u64();
+      m.witnesses = r.u64();
       return m;
     }
     case kResumedType: return Resumed{r.u64()};
-    case kWitnessType: return Witness{read_link_name(r)};
+    case kWitnessType: {
+      Witness m{read_link_name(r)};
+      m.number = r.u64();
+      return m;
+    }
     case kPackedType: {
       Packed m;
       m.plain_bytes = r.u32();

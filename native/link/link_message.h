@@ -14,7 +14,7 @@
 
 namespace lockstep {
 
-constexpr uint32_t kLinkVersion = 4;
+constexpr uint32_t kLinkVersion = 5;
 constexpr size_t kFrameBytesMax = 64u << 20;
 constexpr size_t kHeaderDataBytesMax = 1u << 20;
 constexpr uint64_t kHeaderBytesMax = 4ull << 30;
@@ -91,6 +91,7 @@ struct LinkName {
 struct Resume {
   LinkName link;
   uint64_t taken = 0;
+  uint64_t witnesses = 0;  // that were called so far, none of which counts any more
 };
 struct Resumed {
   uint64_t taken = 0;
@@ -99,6 +100,7 @@ struct Resumed {
 // when its process does
 struct Witness {
   LinkName link;
+  uint64_t number = 0;  // from 1; an older one that arrives late says nothing
 };
 // A piece of the messages that follow, cut anywhere, compressed (packer.h).
 struct Packed {

@@ -284,6 +284,7 @@ PairStatus PairImpl::status() const {
   Lock lock(mutex_);
   PairStatus s;
   s.fenced = fence_.phase == FencePhase::kFenced;
+  s.fenced_why = fenced_why_;
   s.handed_over = s.fenced && hands_over_;
   s.live = role_live_ && !s.fenced;
   s.is_protected = fence_.phase == FencePhase::kProtected;

@@ -99,6 +99,7 @@ struct PairStatus {
   uint64_t generation = 0, lsn_sent = 0, lsn_received = 0, lsn_acked = 0, lsn_executed = 0;
   uint64_t log_bytes = 0, output_bytes_held = 0, output_bytes_forgotten = 0;
   double link_round_trip_us = 0;
+  std::string fenced_why;  // one sentence, or empty
   std::string pair_id;
   std::string link_address, console_address;  // as connected to: port 0 replaced by the real one
 };

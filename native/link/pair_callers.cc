@@ -74,6 +74,7 @@ void PairImpl::greet_shadow(std::unique_ptr<Connection> connection, const Hello&
     return;
   }
   shadow_id_ = hello.shadow_id;
+  witnesses_ = 0;
   connection->send(encode_link(Header{options_.pair_id, fence_.generation, header_.size(), started_}));
   for (size_t at = 0; at < header_.size(); at += kHeaderDataBytesMax) {
     size_t bytes = std::min(kHeaderDataBytesMax, header_.size() - at);

@@ -247,6 +247,7 @@ class PairImpl final : public Pair {
   SilenceWatch grace_;
   uint64_t parted_at_us_ = 0;
   std::string parted_why_;
+  std::string fenced_why_;
   std::optional<TcpPeer> primary_at_;
   std::optional<Reconnect> call_;
   std::unique_ptr<Connection> answer_;   // asked to go on
@@ -255,6 +256,7 @@ class PairImpl final : public Pair {
   std::unique_ptr<Connection> witness_;
   std::optional<Reconnect> witness_call_;
   uint64_t witness_at_us_ = 0;
+  uint64_t witnesses_ = 0;       // shadow: that it has called; primary: up to which it believes none
   bool witness_closed_ = false;  // primary: as by a process that ended
   uint64_t asked_us_ = 0;        // how long the loop meant to sleep; loop thread only
   uint64_t heartbeat_at_us_ = 0, sent_at_us_ = 0;

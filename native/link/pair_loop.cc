@@ -279,9 +279,9 @@ void PairImpl::fence(FenceEvent event, const std::string& why) {
   }
   if (event == FenceEvent::kClaimLost) note(PairNotice::kClaimLost);
   if (actions & kGiveUp) {
-    note(PairNotice::kFenced, before == FencePhase::kFollowing
-                                  ? "The primary was lost before this side was armed."
-                                  : std::string());
+    if (before == FencePhase::kFollowing && lost)
+      fenced_why_ = "The primary was lost before this side was armed. " + why;
+    note(PairNotice::kFenced, fenced_why_);
     halt_ = true;  // the loop closes the console: descriptors it may be polling are its own to close
     ledger_.wake();
   }

@@ -2,6 +2,9 @@
 // with something unread in it, and a shadow that is killed at work has something unread: to its primary that
 // looks like a firewall that forgot the link. This one ends in order when its process does. Without it, for
 // whatever reason, a dead shadow is waited for as long as a link that may come back.
+//
+// A shadow that lives ends one, too, once its link was made anew; and what stands between may bring word of
+// one, and its end, long after. So they are numbered, and only the newest is believed.
 #include <utility>
 
 #include "error.h"
@@ -36,7 +39,8 @@ void PairImpl::call_witness(uint64_t now) {
 }
 
 void PairImpl::take_witness(std::unique_ptr<Connection> connection, const Witness& witness) {
-  if (!is_ours(witness.link, *connection)) return;
+  if (!is_ours(witness.link, *connection) || witness.number <= witnesses_) return;
+  witnesses_ = witness.number;
   witness_ = std::move(connection);
   witness_closed_ = false;
   // A shadow that can connect is not cut off: it may be about to give up a connection that carries nothing.
@@ -44,7 +48,9 @@ void PairImpl::take_witness(std::unique_ptr<Connection> connection, const Witnes
   hear_witness();
 }
 
-void PairImpl::send_witness(Connection& connection) { connection.send(encode_link(Witness{link_name()})); }
+void PairImpl::send_witness(Connection& connection) {
+  connection.send(encode_link(Witness{link_name(), ++witnesses_}));
+}
 
 void PairImpl::serve_witness() {
   if (witness_call_) {

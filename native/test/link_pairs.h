@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <mutex>
 #include <thread>
 
@@ -145,13 +146,19 @@ struct Side {
     if (thread.joinable()) thread.join();
     pair.reset();
   }
-  uint64_t time_of(PairNotice notice) {
+  PairEvent first(PairNotice notice) {
     std::lock_guard lock(mutex);
     for (const auto& e : events) {
-      if (e.notice == notice) return e.time_us;
+      if (e.notice == notice) return e;
     }
-    return 0;
+    return {notice};
   }
+  size_t count(PairNotice notice) {
+    std::lock_guard lock(mutex);
+    return static_cast<size_t>(
+        std::count_if(events.begin(), events.end(), [&](const PairEvent& e) { return e.notice == notice; }));
+  }
+  uint64_t time_of(PairNotice notice) { return first(notice).time_us; }
   ~Side() { kill(); }
 };
 

@@ -99,8 +99,8 @@ std::vector<Bytes> some_messages() {
   for (const LinkMessage& m : std::vector<LinkMessage>{
            Hello{"shadow"}, Header{"pair", 7, 1234}, HeaderData{data}, Refused{"no"}, Ready{}, Armed{2},
            Frame{data}, ProgressTo{{5, 6}}, Released{4, 99}, Ack{1, 2, 3, 4, 5}, Heartbeat{12, true, 13},
-           Diverged{"page 7"}, Ended{1, 2}, Resume{{"pair", "shadow", 7}, 99}, Resumed{98},
-           Witness{{"pair", "shadow", 7}}, Packed{5, data}}) {
+           Diverged{"page 7"}, Ended{1, 2}, Resume{{"pair", "shadow", 7}, 99, 3}, Resumed{98},
+           Witness{{"pair", "shadow", 7}, 4}, Packed{5, data}}) {
     all.push_back(encode_link(m));
   }
   return all;

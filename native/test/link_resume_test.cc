@@ -1,5 +1,7 @@
 // A link that is reset, again and again, while both sides live: nobody outside notices, and both have the
 // same history. And what does not count as that: a side that dies, a stranger.
+#include <sys/socket.h>
+
 #include "link/link_stream.h"
 #include "link/tls.h"
 #include "test/link_pairs.h"
@@ -243,8 +245,8 @@ TEST(a_stranger_cannot_go_on_with_a_link_and_does_not_disturb_it) {
   run_until(client, [&] { return client.echoed().size() > 100; });
   const std::string link = pair.primary.pair->status().link_address;
   const std::string id = pair.options.pair_id, shadow = arbiter->shadow_id();
-  for (const Resume& wrong : {Resume{{"other", shadow, 1}, 0}, Resume{{id, "another", 1}, 0},
-                              Resume{{id, shadow, 2}, 0}, Resume{{id, shadow, 1}, 1ull << 62}}) {
+  for (const Resume& wrong : {Resume{{"other", shadow, 1}, 0, 0}, Resume{{id, "another", 1}, 0, 0},
+                              Resume{{id, shadow, 2}, 0, 0}, Resume{{id, shadow, 1}, 1ull << 62, 0}}) {
     CHECK(answer_to(link, wrong) == "There is no link to go on with.");
   }
   // Who says nothing, or nonsense, is no concern of the pair's either.
@@ -259,6 +261,67 @@ TEST(a_stranger_cannot_go_on_with_a_link_and_does_not_disturb_it) {
   run_until(client, [&] { return client.ended(); });
   CHECK(client.echoed() == text && client.generation() == 1);
   CHECK(pair.primary.time_of(PairNotice::kResumed) == 0 && pair.primary.time_of(PairNotice::kSuspected) == 0);
+}
+
+std::unique_ptr<Connection> call_as_witness(const std::string& address, const Witness& witness) {
+  int error;
+  auto connection = connection_of(connect_stream(address, 5000, &error));
+  connection->send(encode_link(witness));
+  return connection;
+}
+
+bool hangs_up(Connection& connection) {
+  pollfd p{connection.fd(), POLLIN, 0};
+  return poll(&p, 1, 10'000) == 1 && connection.fill() == Connection::Fill::kClosed;
+}
+
+TEST(a_witness_that_the_shadow_gave_up_is_not_believed_when_it_arrives_late) {
+  auto arbiter = std::make_shared<SpyArbiter>();
+  TestPair pair = tcp_pair(true, 10'000, [&](PairOptions& o) { o.arbiter = arbiter; });
+  const std::string text = typed_text(1000);
+  TestClient client(pair.consoles(), text, 30);
+  client.types_until = 500;
+  pair.start();
+  run_until(client, [&] { return client.echoed().size() > 100; });
+  const std::string link = pair.primary.pair->status().link_address;
+  const LinkName name{pair.options.pair_id, arbiter->shadow_id(), 1};
+  // In the shadow's place: its newest, and then, while its own are new, one that was under way for long and
+  // has ended.
+  const auto newest = call_as_witness(link, {name, 1000});
+  for (size_t resets = 1; resets <= 5; resets++) {
+    pair.relay->reset = Relay::kBoth;
+    run_until(client, [&] {
+      return pair.primary.count(PairNotice::kResumed) == resets &&
+             pair.shadow.count(PairNotice::kResumed) == resets;
+    });
+    const auto late = call_as_witness(link, {name, 999});
+    shutdown(late->fd(), SHUT_WR);
+    CHECK(hangs_up(*late));
+  }
+  client.types_until = SIZE_MAX;
+  run_until(client, [&] { return client.ended(); });
+  CHECK(client.echoed() == text && client.generation() == 1);
+  CHECK(pair.primary.time_of(PairNotice::kSuspected) == 0);
+}
+
+TEST(the_end_of_the_newest_witness_is_the_end_of_its_shadow) {
+  auto arbiter = std::make_shared<SpyArbiter>();
+  TestPair pair = tcp_pair(true, 3'600'000, [&](PairOptions& o) { o.arbiter = arbiter; });
+  const std::string text = typed_text(1000);
+  TestClient client(pair.consoles(), text, 30);
+  client.types_until = 500;
+  pair.start();
+  run_until(client, [&] { return client.echoed().size() > 100; });
+  const LinkName name{pair.options.pair_id, arbiter->shadow_id(), 1};
+  const auto newest = call_as_witness(pair.primary.pair->status().link_address, {name, 1000});
+  shutdown(newest->fd(), SHUT_WR);
+  CHECK(hangs_up(*newest));
+  pair.relay->cut = true;
+  run_until(client, [&] { return pair.primary.time_of(PairNotice::kSuspected) != 0; });
+  client.types_until = SIZE_MAX;
+  run_until(client, [&] { return client.ended(); });
+  CHECK(client.echoed() == text);
+  CHECK(pair.primary.first(PairNotice::kSuspected).detail.ends_with("The shadow's process is gone."));
 }
 
 }  // namespace
