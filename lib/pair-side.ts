@@ -149,7 +149,10 @@ export class PairSide extends EventEmitter<PairEvents> {
     this.machine = new Machine(config, channels, (notice) => this.#understand(notice));
   }
 
-  /** As {@link Machine.ended}; 'fenced' when the other side took over, or was lost before this one stood by, 'handed-over' when it was asked to. */
+  /**
+   * As {@link Machine.ended}; 'fenced' when the other side took over, or was lost before this one stood by,
+   * 'handed-over' when it was asked to.
+   */
   get ended(): Promise<Ended> {
     return this.machine.ended;
   }
