@@ -16,8 +16,10 @@ const TRY_MS = 100;
 export const MIB = 1 << 20;
 
 export interface Streamed {
-  name: 'python' | 'nginx' | 'redis' | 'busybox';
+  name: 'python' | 'python-snapshot' | 'nginx' | 'redis' | 'busybox';
   what: string;
+  /** Of the bytes, at the first answer. */
+  shareMax: number;
   /** It has a network card. */
   net: boolean;
   /** The image's file, made in a directory of the bench's. */
@@ -92,6 +94,7 @@ const pack = (options: ImageProgramOptions): Promise<Image> => Image.fromProgram
 const python: Streamed = {
   name: 'python',
   what: 'CPython with its standard library and test suite, a line at its prompt',
+  shareMax: 0.1,
   net: false,
   make: (directory) => {
     const tests = join(directory, 'python-tests');
@@ -117,9 +120,25 @@ const python: Streamed = {
   },
 };
 
+const pythonSnapshot: Streamed = {
+  ...python,
+  name: 'python-snapshot',
+  what: 'CPython with all of that, from a snapshot taken at its prompt, a line',
+  shareMax: 0.05,
+  make: async (directory, quick) => {
+    await using machine = await Machine.create(await python.make(directory, quick), { stderr: 'ignore' });
+    await machine.start();
+    await python.ask(machine, 7);
+    const path = join(directory, 'python.snapshot');
+    await machine.snapshot(path, { force: true });
+    return Image.open(path);
+  },
+};
+
 const nginx: Streamed = {
   name: 'nginx',
   what: 'nginx with 200 MiB of documents, its first page',
+  shareMax: 0.05,
   net: true,
   make: (directory, quick) => {
     const www = join(directory, 'www');
@@ -148,6 +167,7 @@ http { access_log off; root /www; server { listen 80; } }\n`,
 const redis: Streamed = {
   name: 'redis',
   what: 'redis from a snapshot with 200 MiB of data, its first GET',
+  shareMax: 0.05,
   net: true,
   isKeyed: true,
   make: async (directory, quick) => {
@@ -191,6 +211,7 @@ async function fill(bytes: number): Promise<void> {
 const busybox: Streamed = {
   name: 'busybox',
   what: 'busybox among 100 MiB of other files, its first output',
+  shareMax: 0.1,
   net: false,
   make: (directory, quick) => {
     const others = join(directory, 'others');
@@ -204,4 +225,4 @@ const busybox: Streamed = {
   },
 };
 
-export const STREAMED: readonly Streamed[] = [busybox, python, nginx, redis];
+export const STREAMED: readonly Streamed[] = [busybox, python, pythonSnapshot, nginx, redis];
