@@ -151,7 +151,7 @@ struct Side {
     for (const auto& e : events) {
       if (e.notice == notice) return e;
     }
-    return {notice};
+    return {notice, 0, 0, 0, {}};
   }
   size_t count(PairNotice notice) {
     std::lock_guard lock(mutex);
