@@ -103,7 +103,8 @@ SnapshotInfo Machine::snapshot(const std::string& path, bool force) {
     snapshot.start.digest.whole = true;
     snapshot.page_hashes = pages.take_hashes();
     info = {standing.digest.lsn, pages.content_bytes(), snapshot.start.digest};
-    pages.write(file, snapshot_manifest(image_file_->image(), snapshot.start),
+    const SnapshotNeeds needs{model_.vendor(), model_.level(), options_.net.has_value()};
+    pages.write(file, snapshot_manifest(image_file_->image(), snapshot.start, needs),
                 encode_snapshot_state(snapshot));
   });
   file.appear();  // the guest goes on meanwhile

@@ -60,7 +60,7 @@ SnapshotState decode_snapshot_state(const Image& image) {
   return state;
 }
 
-std::string snapshot_manifest(const Image& from, const LogStart& start) {
+std::string snapshot_manifest(const Image& from, const LogStart& start, const SnapshotNeeds& needs) {
   std::string of = from.manifest, image = hex_text(from.header.sha256);
   // A snapshot of a machine that came from one names the image of them all.
   if (from.header.mode == static_cast<uint32_t>(StartMode::kSnapshot)) {
@@ -69,7 +69,9 @@ std::string snapshot_manifest(const Image& from, const LogStart& start) {
       of = of.substr(at + sizeof kOfKey - 1, of.size() - at - sizeof kOfKey);
   }
   return "{\"version\":1,\"kind\":\"snapshot\",\"event\":" + std::to_string(start.digest.lsn) +
-         ",\"timeUs\":" + std::to_string(start.time_us) + ",\"from\":\"" + image + "\"" + kOfKey + of + "}";
+         ",\"timeUs\":" + std::to_string(start.time_us) + ",\"vendor\":\"" + needs.vendor +
+         "\",\"cpuModel\":\"" + needs.cpu_level + "\",\"net\":" + (needs.has_card ? "true" : "false") +
+         ",\"from\":\"" + image + "\"" + kOfKey + of + "}";
 }
 
 }  // namespace lockstep

@@ -19,7 +19,13 @@ Bytes encode_snapshot_state(const SnapshotState& state);
 // Believes nothing: throws ERR_LOCKSTEP_STATE_DAMAGED or ERR_LOCKSTEP_LOG_DAMAGED.
 SnapshotState decode_snapshot_state(const Image& image);
 
+// What hosts have to have for the machine to go on there.
+struct SnapshotNeeds {
+  std::string vendor, cpu_level;  // CpuModel's
+  bool has_card = false;
+};
+
 // The manifest of a snapshot: what was taken, and the manifest of the image that the machine had booted.
-std::string snapshot_manifest(const Image& from, const LogStart& start);
+std::string snapshot_manifest(const Image& from, const LogStart& start, const SnapshotNeeds& needs);
 
 }  // namespace lockstep

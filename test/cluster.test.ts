@@ -115,6 +115,42 @@ test.serial('redis goes on while hosts, sides, cables, keepers and etcd fail', a
   t.deepEqual(await cluster.claims(), []);
 });
 
+test.serial('a machine goes on from a snapshot, on hosts that it is placed on', async (t) => {
+  const { cluster, directory } = await make(t, ['A', 'B']);
+  const [control, saved] = [join(directory, 'ctl'), join(directory, 'redis.snapshot')];
+  const redis = async (...words: string[]) => {
+    const asked = cluster.run(['redis-cli', '-h', '10.0.2.15', ...words]);
+    t.is(await asked.end(), 0, asked.text);
+    return asked.lines.join(' ');
+  };
+  const answers = async () => {
+    const words = ['redis-cli', '-h', '10.0.2.15', 'ping'];
+    for (const begun = performance.now(); (await cluster.run(words).end()) !== 0; await sleep(50))
+      if (performance.now() - begun > patience(30_000)) throw new Error(`no redis\n${cluster.said()}`);
+  };
+  const own = ['--control', control, '--net', 'bridge:br0', '--memory', '64', ...CARD];
+  const alone = cluster.lockstep(['run', ...own, '--', ...redisServer(directory)], 'A');
+  await answers();
+  await redis('set', 'before', 'the snapshot');
+  const taking = cluster.lockstep(['snapshot', '--control', control, saved], 'A');
+  t.is(await taking.end(), 0, taking.text);
+  await alone.kill();
+
+  const stray = cluster.protect(['--name', NAME, '--image', saved, '--memory', '128']);
+  t.is(await stray.end(), 125);
+  t.regex(stray.text, /memoryMiB was given to a machine that goes on from a snapshot/);
+  const keeper = cluster.protect(['--name', NAME, '--image', saved]);
+  const { live, shadow } = await cluster.untilProtected(NAME, 1);
+  t.is(await redis('get', 'before'), 'the snapshot');
+  await redis('set', 'after', 'it');
+  await cluster.killHost(live);
+  await cluster.startHost(live);
+  t.deepEqual({ ...(await cluster.untilProtected(NAME, 2)) }, { live: shadow, shadow: live });
+  t.is(await redis('mget', 'before', 'after'), 'the snapshot it');
+  cluster.run(['redis-cli', '-h', '10.0.2.15', 'shutdown', 'nosave']);
+  t.is(await keeper.end(), 0, keeper.text);
+});
+
 test.serial('what a person does wrong, or asks for', async (t) => {
   const { cluster, directory } = await make(t, ['A', 'B']);
   const failing = async (args: string[], what: RegExp) => {

@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { Image, LockstepError, Machine, record, replay } from '../lib/index.js';
+import { Image, LockstepError, Machine, probe, record, replay } from '../lib/index.js';
 import { AWK, awkImage, lines, talk } from './helpers/awk-machine.js';
 import { command, drain, lockstep, printedRandom, root, run, scratch } from './helpers/command.js';
 
@@ -71,6 +71,10 @@ test.serial(
     if (b.manifest.kind !== 'snapshot' || a.manifest.kind !== 'snapshot') return t.fail();
     t.is(b.manifest.from, a.sha256);
     t.deepEqual(b.manifest.of, a.manifest.of);
+    const { vendor, cpuModel, net } = b.manifest;
+    const host = await probe();
+    t.deepEqual({ vendor, cpuModel, net }, { vendor: host.vendor, cpuModel: host.cpuModel, net: false });
+    t.like(a.manifest, { vendor, cpuModel, net });
     t.is(a.manifest.of.kind, 'program');
   },
 );

@@ -57,6 +57,8 @@ function describeOrigin(manifest: Manifest, groups: FileGroups | null): string[]
     case 'snapshot':
       return [
         `taken        after event ${manifest.event}, at ${new Date(manifest.timeUs / 1000).toISOString()} in the guest`,
+        ...(manifest.vendor ? [`CPU          ${manifest.cpuModel}, ${manifest.vendor}`] : []),
+        ...(manifest.net ? ['network      a card, which --net joins to something'] : []),
         `from         ${manifest.from}`,
         ...describeOrigin(manifest.of, groups),
       ];

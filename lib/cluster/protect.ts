@@ -99,9 +99,7 @@ export async function protect(options: ProtectOptions): Promise<ProtectedMachine
   checkName(options.name, 'machine');
   if (options.memoryMiB !== undefined) checkMemory(options.memoryMiB);
   if (options.net) netConfig(options.net, new Uint8Array(32), invalid);
-  // A cluster gives a machine the CPU that all its hosts have, and a snapshot's has one already.
-  if (options.image?.isSnapshot)
-    throw invalid('a snapshot cannot be placed on hosts', 'Give the image that the machine had booted.');
+  if (options.image?.isSnapshot) refuseStray(options);
   const store = await Store.open(options.etcd);
   try {
     await ensureSpec(store, options);
@@ -110,6 +108,16 @@ export async function protect(options: ProtectOptions): Promise<ProtectedMachine
     store.close();
     throw error;
   }
+}
+
+/** What a machine that was saved has, nobody chooses for it. */
+function refuseStray({ memoryMiB, cpuModel, net }: ProtectOptions): void {
+  const stray = Object.entries({ memoryMiB, cpuModel, ...net }).find(([, value]) => value !== undefined)?.[0];
+  if (stray)
+    throw invalid(
+      `${stray} was given to a machine that goes on from a snapshot`,
+      'It has that already, and its guest knows it: leave the option out.',
+    );
 }
 
 /** Ends a machine, whoever keeps it. False when there is none. */
@@ -139,28 +147,21 @@ export async function cluster(etcd: EtcdOptions): Promise<{ view(): Promise<Clus
 async function ensureSpec(store: Store, options: ProtectOptions): Promise<void> {
   const { name, image } = options;
   const keys = machineKeys(name);
-  const sha256 = image && (await image.inspect()).sha256;
+  const needs = image && (await needsOf(image, options));
   for (const begun = performance.now(); ; await sleep(200, undefined, { signal: options.signal })) {
     const view = await store.view();
     const machine: MachineView = view.machines.get(name) ?? { name, sides: new Map() };
     if (machine.spec) {
-      if (sha256 === undefined || machine.spec.image.sha256 === sha256) return;
+      if (!needs || machine.spec.image.sha256 === needs.image.sha256) return;
       throw new LockstepError('ERR_LOCKSTEP_STATE', `there is another machine called ${name}`, {
         hint: 'Choose another --name, or end that one by `lockstep unprotect`.',
       });
     }
-    if (!image)
+    if (!needs)
       throw new LockstepError('ERR_LOCKSTEP_STATE', `there is no machine called ${name}`, {
         hint: 'Say what it starts from: --image FILE, or a program after `--`.',
       });
-    const made = makeSpec(
-      view.hosts,
-      machine,
-      options,
-      image.bytes.length,
-      sha256 as string,
-      await memoryOf(options),
-    );
+    const made = makeSpec(view.hosts, machine, needs);
     if ('why' in made) {
       if (performance.now() - begun < HOSTS_MS) continue;
       throw new LockstepError('ERR_LOCKSTEP_RESOURCES', made.why, {
@@ -180,37 +181,45 @@ async function ensureSpec(store: Store, options: ProtectOptions): Promise<void> 
   }
 }
 
-async function memoryOf({ memoryMiB, image }: ProtectOptions): Promise<number> {
-  return memoryMiB ?? ((await image?.inspect())?.memoryBytes ?? 0) / 2 ** 20;
+/** What a machine asks of its hosts. The processor of one that boots is the highest that all of them have. */
+type Needs = Omit<MachineSpec, 'version' | 'id' | 'vendor' | 'cpuModel'> &
+  Partial<Pick<MachineSpec, 'vendor' | 'cpuModel'>>;
+
+async function needsOf(image: Image, { memoryMiB, cpuModel, net }: ProtectOptions): Promise<Needs> {
+  const { manifest, sha256, memoryBytes } = await image.inspect();
+  const shared = {
+    image: { sha256, bytes: image.bytes.length },
+    memoryMiB: memoryMiB ?? memoryBytes / 2 ** 20,
+  };
+  if (manifest.kind !== 'snapshot') return { ...shared, cpuModel, net };
+  if (manifest.cpuModel === undefined)
+    throw invalid('the snapshot does not say what processor it needs', 'Take it again with this version.');
+  const has = { vendor: manifest.vendor, cpuModel: manifest.cpuModel };
+  return { ...shared, ...has, net: manifest.net ? {} : undefined, isSnapshot: true };
 }
 
 /** What all hosts of one vendor can run; or why no two of them can. */
 function makeSpec(
   hosts: ReadonlyMap<string, HostRecord>,
   machine: MachineView,
-  { cpuModel, net }: ProtectOptions,
-  bytes: number,
-  sha256: string,
-  memoryMiB: number,
+  needs: Needs,
 ): MachineSpec | { why: string } {
   const all = [...hosts.values()].filter(({ leaving }) => !leaving);
   const count = (vendor: string) => all.filter((host) => host.vendor === vendor).length;
-  const vendor = all.map((host) => host.vendor).sort((a, b) => count(b) - count(a))[0] ?? '';
+  const vendor = needs.vendor ?? all.map((host) => host.vendor).sort((a, b) => count(b) - count(a))[0] ?? '';
   const models = all.filter((host) => host.vendor === vendor).map((host) => host.cpuModel);
   const lowest = models.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))[0] ?? '';
   const spec: MachineSpec = {
+    ...needs,
     version: RECORD_VERSION,
     id: randomUUID(),
-    image: { sha256, bytes },
-    memoryMiB,
-    cpuModel: cpuModel ?? lowest,
+    cpuModel: needs.cpuModel ?? lowest,
     vendor,
-    net,
   };
   const first = chooseHost({ ...machine, spec }, new Map(hosts), new Set());
   const second = first.host && chooseHost({ ...machine, spec }, new Map(hosts), new Set([first.host.name]));
   if (second?.host) return spec;
   const refused = first.host ? [`${first.host.name} has room`, ...first.refused] : first.refused;
   const list = hosts.size === 0 ? 'none is announced' : refused.join(', ');
-  return { why: `there are no two hosts for a machine of ${memoryMiB} MiB: ${list}` };
+  return { why: `there are no two hosts for a machine of ${needs.memoryMiB} MiB: ${list}` };
 }

@@ -43,6 +43,8 @@ export interface MachineSpec {
   cpuModel: string;
   vendor: string;
   net?: { ip?: string; gateway?: string; mac?: string };
+  /** It goes on from a snapshot, and so has its memory, processor and addresses already. */
+  isSnapshot?: boolean;
 }
 
 /** A side that a host is to run, once. */

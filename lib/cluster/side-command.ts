@@ -54,11 +54,12 @@ export class SideCommand {
       // What comes after its end is the keeper's to say, and who answers at that address may be another machine by now.
       return ['--once', '--link', link, ...whose, '--relink', listensAt, ...this.#shared, ...net];
     }
+    const primary = ['--link', listensAt, ...whose, ...this.#shared, ...net, '--image', image ?? ''];
+    if (spec.isSnapshot) return primary;
     const { ip, gateway, mac } = spec.net ?? {};
     const card = Object.entries({ ip, gateway, mac }).flatMap(([name, value]) =>
       value === undefined ? [] : [`--${name}`, value],
     );
-    const machine = ['--image', image ?? '', '--memory', String(spec.memoryMiB), '--cpu', spec.cpuModel];
-    return ['--link', listensAt, ...whose, ...this.#shared, ...net, ...card, ...machine];
+    return [...primary, ...card, '--memory', String(spec.memoryMiB), '--cpu', spec.cpuModel];
   }
 }

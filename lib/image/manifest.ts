@@ -83,6 +83,12 @@ export interface SnapshotManifest {
   event: number;
   /** Virtual time then, microseconds since 1970. */
   timeUs: number;
+  /** Of the machine's processor: only hosts of this vendor go on with it. Not in snapshots of before 2026-11-27. */
+  vendor?: string;
+  /** The level of its processor: `x86-64-v3`. Hosts have it, or a higher one. */
+  cpuModel?: string;
+  /** It has a network card. */
+  net?: boolean;
   /** Identity of the image that the machine started from, which may be a snapshot, too. */
   from: string;
   /** Of the image that was booted. */
