@@ -12,13 +12,14 @@ import { arrange } from '../lib/learn/arrange.js';
 import { globMatcher } from '../lib/learn/glob.js';
 import { bytesByGroup, Group, groupsOf } from '../lib/learn/groups.js';
 import { learn, type Marker } from '../lib/learn/learn.js';
-import { placesOf } from '../lib/learn/places.js';
-import { isProfile, mergeProfiles, parseProfile, profileOf } from '../lib/learn/profile.js';
+import { type Place, placesOf } from '../lib/learn/places.js';
+import { isProfile, mergeProfiles, type Profile, parseProfile, profileOf } from '../lib/learn/profile.js';
 import { Machine } from '../lib/machine.js';
 import { Recording, record } from '../lib/recording.js';
 import { publish } from '../lib/stream/publish.js';
 import { decodePublished } from '../lib/stream/published.js';
 import { lockstep, run, scratch } from './helpers/command.js';
+import { patience } from './helpers/pace.js';
 
 /** Bytes that do not compress, the same each time. */
 function noise(name: string, bytes: number): Buffer {
@@ -88,6 +89,33 @@ test('a run is watched up to its marker', async (t) => {
   t.like(late, { code: 'ERR_LOCKSTEP_LEARN' });
 });
 
+test('what a run touches soon after its moment comes soon, and does not keep it from starting', async (t) => {
+  const script = 'read x < /t/f1; echo first; read -t 1 y; read x < /t/f2; read y';
+  const image = await catImage(scratch(t), ['busybox', 'sh', '-c', script]);
+  // Its input stays open.
+  const waits = { marker: { until: 'pattern', pattern: /first/ }, client: async () => {} } as const;
+  const none = await learn(image, { ...waits, afterMs: 0 });
+  t.deepEqual(
+    none.places['/t/f1']?.map(([, , runs]) => runs),
+    [1],
+  );
+  t.false('/t/f2' in none.places);
+  // However slow this host is.
+  const profile = await learn(image, { ...waits, afterMs: patience(4000), runs: 2 });
+  t.deepEqual(
+    profile.places['/t/f2']?.map(([, , runs]) => runs),
+    [0],
+  );
+  const pages = { ...(await image.inspect()), blockBytes: 4096 };
+  const places = await placesIn(image);
+  const groups = groupsOf(pages, places, { profile });
+  const groupsIn = (name: string) =>
+    [...bytesByGroup(pages, places.find((place) => place.name === name) as Place, groups).keys()].sort();
+  t.true(groupsIn('/t/f1').includes(Group.START));
+  t.true(groupsIn('/t/f2').includes(Group.SOON));
+  t.false(groupsIn('/t/f3').includes(Group.SOON));
+});
+
 test('a recording is learned from as a run is, up to an event exactly', async (t) => {
   const directory = scratch(t);
   const script = 'read x < /t/f1; read y; read x < /t/f2; read y; read x < /t/f3; echo $y';
@@ -139,6 +167,27 @@ test('profiles add up, and serve the next version of an image', async (t) => {
       ],
       '/y': [[0, 10, 1]],
     },
+  });
+  // Touched after the moment only, by one run, and before it by another.
+  const after = {
+    version: 1,
+    runs: 1,
+    places: {
+      '/x': [[0, 8192, 0]],
+      '/z': [
+        [0, 10, 0],
+        [10, 10, 0],
+      ],
+    },
+  };
+  const late = mergeProfiles([after as unknown as Profile, { ...b } as unknown as Profile]);
+  t.deepEqual(late.places, {
+    '/x': [
+      [0, 4096, 0],
+      [4096, 8192, 2],
+    ],
+    '/y': [[0, 10, 1]],
+    '/z': [[0, 20, 0]],
   });
   for (const bad of [
     '',

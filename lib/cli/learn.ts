@@ -20,6 +20,7 @@ export interface LearnFlags extends MachineFlags {
   until?: string;
   runs: number;
   client?: string;
+  after: number;
   timeout: number;
 }
 
@@ -51,17 +52,20 @@ export default async function learnImage(flags: LearnFlags, file: string): Promi
     runs: flags.runs,
     input: isRecording || process.stdin.isTTY ? undefined : await readAll(),
     client: flags.client === undefined ? undefined : runsUntilItSucceeds(flags.client),
+    afterMs: flags.after,
     timeoutMs: flags.timeout * 1000,
     onOutput: (text) => process.stdout.write(text),
   });
   const all = before === null ? profile : mergeProfiles([before, profile]);
   await writeFile(flags.output, `${JSON.stringify(all)}\n`);
-  const touched = Object.values(all.places).flat();
-  const size = touched.reduce((sum, [, length]) => sum + length, 0);
+  const ranges = Object.values(all.places).flat();
+  const size = (which: (runs: number) => boolean) =>
+    bytes(ranges.reduce((sum, [, length, runs]) => sum + (which(runs) ? length : 0), 0));
+  const files = Object.keys(all.places).filter((name) => name.startsWith('/')).length;
   say(
     flags,
-    `${flags.output}: ${count(all.runs, 'run')} touched ${bytes(size)} of ${bytes(contentBytes)}, in ` +
-      count(Object.keys(all.places).filter((name) => name.startsWith('/')).length, 'file'),
+    `${flags.output}: ${count(all.runs, 'run')} touched ${size((runs) => runs > 0)} of ${bytes(contentBytes)}, ` +
+      `and ${size((runs) => runs === 0)} soon after, in ${count(files, 'file')}`,
   );
   return 0;
 }

@@ -127,6 +127,7 @@ function buildProgram(finish: (status: number) => void): Command {
     )
     .option('--runs <n>', 'how many runs to watch', whole, 1)
     .option('--client <command>', 'of this host: makes the program answer; again until it succeeds')
+    .option('--after <ms>', 'how long to watch past that, for what comes soon', whole, 500)
     .option('--timeout <seconds>', 'for a run to get there', seconds, 60)
     .option('--add', 'count the runs that the profile has already, too')
     .option('--force', 'overwrite the profile')

@@ -33,6 +33,11 @@ export interface LearnOptions extends MachineOptions {
   input?: Uint8Array;
   /** Makes the program answer, as soon as it runs. */
   client?: (machine: Machine, signal: AbortSignal) => Promise<void>;
+  /**
+   * How long a run is watched past its marker, in milliseconds. What it touches only then (a timer's work, a
+   * connection's end) may next time come before, and is fetched right behind what it starts with. Default 500.
+   */
+  afterMs?: number;
   /** How long a run may take to its marker. Default 60 s. */
   timeoutMs?: number;
   /** The program's output, as it comes. */
@@ -41,6 +46,8 @@ export interface LearnOptions extends MachineOptions {
 }
 
 const TIMEOUT_MS = 60_000;
+/** Servers look after their affairs ten times a second. */
+const AFTER_MS = 500;
 /** The counters of a machine say nothing by themselves. */
 const LOOK_MS = 1;
 
@@ -97,7 +104,9 @@ async function watchOnce(
     await machine.start({ signal: stop });
     const missed = await withSignal(Promise.race([reached, overWithout(machine)]), stop);
     if (missed !== undefined && options.marker?.until !== 'exit') throw notReached(missed);
-    return profileOf(places, machine.native.touchedPages());
+    const { length } = machine.native.touchedPages();
+    await goOn(machine, options);
+    return profileOf(places, machine.native.touchedPages(), length);
   } catch (error) {
     options.signal?.throwIfAborted();
     if (stop.aborted) throw notReached(`it took more than ${(options.timeoutMs ?? TIMEOUT_MS) / 1000} s`);
@@ -105,6 +114,16 @@ async function watchOnce(
   } finally {
     over.abort();
     await machine.close();
+  }
+}
+
+async function goOn(machine: Machine, { afterMs = AFTER_MS, signal }: LearnOptions): Promise<void> {
+  const over = new AbortController();
+  const waited = sleep(afterMs, undefined, { signal: over.signal }).catch(() => {});
+  try {
+    await withSignal(Promise.race([waited, machine.ended.catch(() => {})]), signal);
+  } finally {
+    over.abort();
   }
 }
 

@@ -5,7 +5,10 @@ import type { Place } from './places.js';
 
 const PAGE = 4096;
 
-/** [offset, bytes, runs that touched it], ascending and apart from each other. */
+/**
+ * [offset, bytes, runs that touched it up to the moment], ascending and apart from each other. None: it was touched
+ * soon after only.
+ */
 export type TouchedRange = [offset: number, bytes: number, runs: number];
 
 export interface Profile {
@@ -16,9 +19,11 @@ export interface Profile {
   places: Record<string, TouchedRange[]>;
 }
 
-/** The profile of one run that touched these pages. */
-export function profileOf(places: readonly Place[], pages: Iterable<number>): Profile {
-  const touched = [...new Set(pages)].sort((a, b) => a - b);
+/** The profile of one run that touched these pages; the first `before` of them up to its moment. Default: all. */
+export function profileOf(places: readonly Place[], pages: Iterable<number>, before = Infinity): Profile {
+  const inOrder = [...new Set(pages)];
+  const early = new Set(inOrder.slice(0, before));
+  const touched = inOrder.sort((a, b) => a - b);
   const ranges: Record<string, TouchedRange[]> = {};
   const bases = basesOf(places);
   for (const { name, gpa, bytes } of places) {
@@ -29,7 +34,7 @@ export function profileOf(places: readonly Place[], pages: Iterable<number>): Pr
       const start = Math.max(page, gpa) - base;
       const end = Math.min(page + PAGE, gpa + bytes) - base;
       ranges[name] ??= [];
-      ranges[name].push([start, end - start, 1]);
+      ranges[name].push([start, end - start, early.has(touched[i] as number) ? 1 : 0]);
     }
   }
   for (const name of Object.keys(ranges)) ranges[name] = sum(ranges[name] ?? []);
@@ -91,19 +96,28 @@ export function isProfile(value: unknown): value is Profile {
 
 /** Ranges that may overlap become ranges that do not; where several lie, their runs are added. */
 function sum(ranges: readonly TouchedRange[]): TouchedRange[] {
-  const steps = new Map<number, number>();
-  const step = (at: number, by: number): void => void steps.set(at, (steps.get(at) ?? 0) + by);
+  const steps = new Map<number, { lying: number; runs: number }>();
+  const step = (at: number, lying: number, runs: number): void => {
+    const before = steps.get(at) ?? { lying: 0, runs: 0 };
+    steps.set(at, { lying: before.lying + lying, runs: before.runs + runs });
+  };
   for (const [offset, bytes, runs] of ranges) {
-    step(offset, runs);
-    step(offset + bytes, -runs);
+    step(offset, 1, runs);
+    step(offset + bytes, -1, -runs);
   }
   const result: TouchedRange[] = [];
   let start = 0;
+  let lying = 0;
   let runs = 0;
   for (const [at, by] of [...steps].sort(([a], [b]) => a - b)) {
-    if (by === 0) continue;
-    if (runs > 0) result.push([start, at - start, runs]);
-    runs += by;
+    const goesOn = lying > 0 && lying + by.lying > 0 && by.runs === 0;
+    if (goesOn || (by.lying === 0 && by.runs === 0)) {
+      lying += by.lying;
+      continue;
+    }
+    if (lying > 0) result.push([start, at - start, runs]);
+    lying += by.lying;
+    runs += by.runs;
     start = at;
   }
   return result;
