@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { reset } from './reset.js';
 
 /** Stands between the two sides of a TCP link, and forgets a connection now and then, as a firewall does. */
 export class TcpRelay {
@@ -48,7 +49,7 @@ export class TcpRelay {
   }
 
   #forget(pair: readonly [Socket, Socket]): void {
-    for (const socket of pair) socket.resetAndDestroy();
+    for (const socket of pair) reset(socket);
     this.#pairs.delete(pair);
   }
 }

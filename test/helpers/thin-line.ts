@@ -1,6 +1,7 @@
 /** A slow line of TCP between a client and a server on this host, that a test may cut or damage. */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { reset } from './reset.js';
 
 const TICK_MS = 10;
 const QUEUE_BYTES_MAX = 64 * 1024;
@@ -46,7 +47,7 @@ export class ThinLine {
   /** Breaks what is under way. Who connects again gets through. */
   cut(): void {
     for (const { near, far } of this.#ways) {
-      near.resetAndDestroy();
+      reset(near);
       far.destroy();
     }
   }
