@@ -30,6 +30,7 @@ struct Writer {
     w.u32(kMagic);
     w.u32(kLinkVersion);
     w.text8(m.shadow_id);
+    w.u64(m.number);
   }
   void operator()(const Header& m) {
     w.u32(kMagic);
@@ -90,8 +91,8 @@ struct Writer {
   }
   void operator()(const Resume& m) {
     (*this)(m.link);
+    w.u64(m.number);
     w.u64(m.taken);
-    w.u64(m.witnesses);
   }
   void operator()(const Resumed& m) { w.u64(m.taken); }
   void operator()(const Witness& m) {
@@ -129,7 +130,12 @@ LinkName read_link_name(WireReader& r) {
 
 LinkMessage read(uint8_t type, WireReader& r) {
   switch (type) {
-    case 1: check_version(r); return Hello{r.text8()};
+    case 1: {
+      check_version(r);
+      Hello m{r.text8()};
+      m.number = r.u64();
+      return m;
+    }
     case 2: {
       check_version(r);
       Header m;
@@ -194,8 +200,8 @@ LinkMessage read(uint8_t type, WireReader& r) {
     case kHandOverType: return HandOver{};
     case kResumeType: {
       Resume m{read_link_name(r)};
+      m.number = r.u64();
       m.taken = r.u64();
-      m.witnesses = r.u64();
       return m;
     }
     case kResumedType: return Resumed{r.u64()};

@@ -20,9 +20,12 @@ constexpr size_t kHeaderDataBytesMax = 1u << 20;
 constexpr uint64_t kHeaderBytesMax = 4ull << 30;
 
 namespace link_message {
+// What a shadow says first on a connection (Hello, Resume, Witness) is numbered, from 1: who stands between
+// may bring it late, when the shadow has given that connection up, and only the newest is believed.
 struct Hello {
   std::string shadow_id;
-};  // shadow -> primary, first
+  uint64_t number = 0;
+};
 struct Header {
   std::string pair_id;
   uint64_t generation = 0;
@@ -90,8 +93,8 @@ struct LinkName {
 // shadow, first on a new connection: the link that was lost goes on here, behind so many bytes of messages
 struct Resume {
   LinkName link;
+  uint64_t number = 0;
   uint64_t taken = 0;
-  uint64_t witnesses = 0;  // that were called so far, none of which counts any more
 };
 struct Resumed {
   uint64_t taken = 0;
@@ -100,7 +103,7 @@ struct Resumed {
 // when its process does
 struct Witness {
   LinkName link;
-  uint64_t number = 0;  // from 1; an older one that arrives late says nothing
+  uint64_t number = 0;
 };
 // A piece of the messages that follow, cut anywhere, compressed (packer.h).
 struct Packed {

@@ -106,6 +106,7 @@ PairImpl::PairImpl(PairOptions options, Inbox& inbox, PairListener listener, OnF
       joined_(true),
       joins_running_(joined.is_running) {
   primary_at_ = joined.primary_at;
+  call_number_ = joined.calls;
   link_ = make_link(std::move(joined.link));
   console_.emplace(options_.console_address, options_.security, options_.pair_id, ledger_, inbox_,
                    options_.console_input);

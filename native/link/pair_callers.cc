@@ -40,6 +40,7 @@ bool PairImpl::hear(Caller& caller) {
     if (used == 0)
       return filled == Connection::Fill::kClosed || caller.connection->unread().size() > kFirstWordBytesMax;
     const auto* hello = std::get_if<Hello>(&message);
+    if (hello && hello->shadow_id == shadow_id_ && hello->number <= call_number_) return true;
     // One that had not even the header cannot come back, but begins anew.
     if (hello && awaits_shadow() && link_->taken() == 0 && hello->shadow_id == shadow_id_)
       lose_link("The shadow begins anew.");
@@ -74,7 +75,7 @@ void PairImpl::greet_shadow(std::unique_ptr<Connection> connection, const Hello&
     return;
   }
   shadow_id_ = hello.shadow_id;
-  witnesses_ = 0;
+  call_number_ = hello.number;
   connection->send(encode_link(Header{options_.pair_id, fence_.generation, header_.size(), started_}));
   for (size_t at = 0; at < header_.size(); at += kHeaderDataBytesMax) {
     size_t bytes = std::min(kHeaderDataBytesMax, header_.size() - at);

@@ -51,6 +51,7 @@ class PairImpl final : public Pair {
     std::unique_ptr<Connection> link;
     std::optional<TcpPeer> primary_at;
     std::string shadow_id;
+    uint64_t calls = 0;
     uint64_t generation = 0;
     bool is_running = false;
   };
@@ -256,7 +257,7 @@ class PairImpl final : public Pair {
   std::unique_ptr<Connection> witness_;
   std::optional<Reconnect> witness_call_;
   uint64_t witness_at_us_ = 0;
-  uint64_t witnesses_ = 0;       // shadow: that it has called; primary: up to which it believes none
+  uint64_t call_number_ = 0;     // shadow: of its last call; primary: up to which it believes none
   bool witness_closed_ = false;  // primary: as by a process that ended
   uint64_t asked_us_ = 0;        // how long the loop meant to sleep; loop thread only
   uint64_t heartbeat_at_us_ = 0, sent_at_us_ = 0;

@@ -52,7 +52,7 @@ void PairImpl::part_link(const std::string& why) {
   parted_why_ = why;
   const uint64_t round_trips_us = kRoundTrips * look_at_path(link_->fd()).round_trip_us;
   link_->part();
-  witness_call_.reset();  // the next Resume speaks of all there were
+  witness_call_.reset();  // it would be newer than the Resume that ends it
   const uint32_t grace_ms = options_.grace_ms + (role_live_ ? options_.heartbeat_ms : 0);
   grace_.restart(parted_at_us_, std::min(grace_ms * 1000ull + round_trips_us, options_.silence_ms * 1000ull));
   fault_point("link-parted");
@@ -93,14 +93,16 @@ bool PairImpl::is_ours(const LinkName& name, const Connection& connection) const
 }
 
 void PairImpl::take_back(std::unique_ptr<Connection> connection, const Resume& resume) {
-  if (!is_ours(resume.link, *connection) || !link_->can_resume(resume.taken)) {
+  const bool ours = is_ours(resume.link, *connection);
+  if (ours && resume.number <= call_number_) return;
+  if (!ours || !link_->can_resume(resume.taken)) {
     connection->send(encode_link(Refused{"There is no link to go on with."}));
     return;
   }
   // The shadow may have noticed what this side has not.
   end_witness();
   if (!link_->is_parted()) part_link("The link was made anew by the shadow.");
-  witnesses_ = std::max(witnesses_, resume.witnesses);
+  call_number_ = resume.number;
   connection->send(encode_link(Resumed{link_->taken()}));
   link_->resume(std::move(connection), resume.taken);
   link_resumed();
@@ -169,7 +171,7 @@ void PairImpl::step_call() {
 void PairImpl::ask_to_resume(std::unique_ptr<Connection> connection) {
   answer_ = std::move(connection);
   call_at_us_ = now_us() + kCallUs;
-  answer_->send(encode_link(Resume{link_name(), link_->taken(), witnesses_}));
+  answer_->send(encode_link(Resume{link_name(), ++call_number_, link_->taken()}));
 }
 
 void PairImpl::hear_answer(Lock& lock) {

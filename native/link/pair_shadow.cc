@@ -104,7 +104,7 @@ PairImpl::Joined PairImpl::join(PairOptions* options, uint32_t connect_ms, Bytes
                                      options->security)) {
       joined.primary_at = tcp_peer(stream->fd());
       joined.link = std::make_unique<Connection>(std::move(stream));
-      joined.link->send(encode_link(Hello{joined.shadow_id}));
+      joined.link->send(encode_link(Hello{joined.shadow_id, ++joined.calls}));
       uint64_t patience_us = std::max<uint64_t>(left_us, uint64_t{options->silence_ms} * 1000);
       Joining result = read_header(*joined.link, options, patience_us, &joined, header);
       if (result == Joining::kDone) return joined;

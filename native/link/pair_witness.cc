@@ -4,7 +4,7 @@
 // whatever reason, a dead shadow is waited for as long as a link that may come back.
 //
 // A shadow that lives ends one, too, once its link was made anew; and what stands between may bring word of
-// one, and its end, long after. So they are numbered, and only the newest is believed.
+// one, and its end, long after: so it is numbered (link_message.h).
 #include <utility>
 
 #include "error.h"
@@ -39,8 +39,8 @@ void PairImpl::call_witness(uint64_t now) {
 }
 
 void PairImpl::take_witness(std::unique_ptr<Connection> connection, const Witness& witness) {
-  if (!is_ours(witness.link, *connection) || witness.number <= witnesses_) return;
-  witnesses_ = witness.number;
+  if (!is_ours(witness.link, *connection) || witness.number <= call_number_) return;
+  call_number_ = witness.number;
   witness_ = std::move(connection);
   witness_closed_ = false;
   // A shadow that can connect is not cut off: it may be about to give up a connection that carries nothing.
@@ -49,7 +49,7 @@ void PairImpl::take_witness(std::unique_ptr<Connection> connection, const Witnes
 }
 
 void PairImpl::send_witness(Connection& connection) {
-  connection.send(encode_link(Witness{link_name(), ++witnesses_}));
+  connection.send(encode_link(Witness{link_name(), ++call_number_}));
 }
 
 void PairImpl::serve_witness() {

@@ -159,7 +159,7 @@ void to_a_primary(const uint8_t* data, size_t size) {
   auto stream = connect_stream(mine.link_address, 1000, &error);
   check(stream != nullptr);
   Connection peer(std::move(stream));
-  peer.send(encode_link(link_message::Hello{"shadow"}));
+  peer.send(encode_link(link_message::Hello{"shadow", 1}));
   for (int round = 0; round < 3; round++) {
     const size_t part = round == 2 ? size : std::min<size_t>(size, size / 2 + 1);
     speak(peer, messages(data, part));

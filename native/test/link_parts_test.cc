@@ -97,9 +97,9 @@ std::vector<Bytes> some_messages() {
   static const Bytes data(1000, 5);
   std::vector<Bytes> all;
   for (const LinkMessage& m : std::vector<LinkMessage>{
-           Hello{"shadow"}, Header{"pair", 7, 1234}, HeaderData{data}, Refused{"no"}, Ready{}, Armed{2},
+           Hello{"shadow", 5}, Header{"pair", 7, 1234}, HeaderData{data}, Refused{"no"}, Ready{}, Armed{2},
            Frame{data}, ProgressTo{{5, 6}}, Released{4, 99}, Ack{1, 2, 3, 4, 5}, Heartbeat{12, true, 13},
-           Diverged{"page 7"}, Ended{1, 2}, Resume{{"pair", "shadow", 7}, 99, 3}, Resumed{98},
+           Diverged{"page 7"}, Ended{1, 2}, Resume{{"pair", "shadow", 7}, 3, 99}, Resumed{98},
            Witness{{"pair", "shadow", 7}, 4}, Packed{5, data}}) {
     all.push_back(encode_link(m));
   }

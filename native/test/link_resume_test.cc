@@ -245,8 +245,8 @@ TEST(a_stranger_cannot_go_on_with_a_link_and_does_not_disturb_it) {
   run_until(client, [&] { return client.echoed().size() > 100; });
   const std::string link = pair.primary.pair->status().link_address;
   const std::string id = pair.options.pair_id, shadow = arbiter->shadow_id();
-  for (const Resume& wrong : {Resume{{"other", shadow, 1}, 0, 0}, Resume{{id, "another", 1}, 0, 0},
-                              Resume{{id, shadow, 2}, 0, 0}, Resume{{id, shadow, 1}, 1ull << 62, 0}}) {
+  for (const Resume& wrong : {Resume{{"other", shadow, 1}, 99, 0}, Resume{{id, "another", 1}, 99, 0},
+                              Resume{{id, shadow, 2}, 99, 0}, Resume{{id, shadow, 1}, 99, 1ull << 62}}) {
     CHECK(answer_to(link, wrong) == "There is no link to go on with.");
   }
   // Who says nothing, or nonsense, is no concern of the pair's either.
@@ -275,7 +275,7 @@ bool hangs_up(Connection& connection) {
   return poll(&p, 1, 10'000) == 1 && connection.fill() == Connection::Fill::kClosed;
 }
 
-TEST(a_witness_that_the_shadow_gave_up_is_not_believed_when_it_arrives_late) {
+TEST(a_connection_that_the_shadow_gave_up_is_not_believed_when_it_arrives_late) {
   auto arbiter = std::make_shared<SpyArbiter>();
   TestPair pair = tcp_pair(true, 10'000, [&](PairOptions& o) { o.arbiter = arbiter; });
   const std::string text = typed_text(1000);
@@ -285,18 +285,18 @@ TEST(a_witness_that_the_shadow_gave_up_is_not_believed_when_it_arrives_late) {
   run_until(client, [&] { return client.echoed().size() > 100; });
   const std::string link = pair.primary.pair->status().link_address;
   const LinkName name{pair.options.pair_id, arbiter->shadow_id(), 1};
-  // In the shadow's place: its newest, and then, while its own are new, one that was under way for long and
-  // has ended.
-  const auto newest = call_as_witness(link, {name, 1000});
+  // In the shadow's place, which has called as often as it has resumed at least: calls that were under way
+  // for long.
   for (size_t resets = 1; resets <= 5; resets++) {
     pair.relay->reset = Relay::kBoth;
     run_until(client, [&] {
       return pair.primary.count(PairNotice::kResumed) == resets &&
              pair.shadow.count(PairNotice::kResumed) == resets;
     });
-    const auto late = call_as_witness(link, {name, 999});
+    const auto late = call_as_witness(link, {name, resets});
     shutdown(late->fd(), SHUT_WR);
     CHECK(hangs_up(*late));
+    CHECK(answer_to(link, Resume{name, resets, 0}) == "closed");
   }
   client.types_until = SIZE_MAX;
   run_until(client, [&] { return client.ended(); });

@@ -110,7 +110,8 @@ export class SideChild extends EventEmitter<{ notice: [SideNotice]; exit: [] }> 
 
   story(): string {
     const said = this.notices.map(
-      ({ event, lsn, generation, detail }) => `  ${event} lsn ${lsn} g${generation} ${detail ?? ''}`,
+      ({ event, timeUs, lsn, generation, detail }) =>
+        `  ${(Number(timeUs ?? 0) / 1000).toFixed(1)} ${event} lsn ${lsn} g${generation} ${detail ?? ''}`,
     );
     return [`${this.name} ${this.pid}: ${this.exited ?? 'running'}`, ...said, ...this.noise].join('\n');
   }
