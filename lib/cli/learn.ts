@@ -59,13 +59,14 @@ export default async function learnImage(flags: LearnFlags, file: string): Promi
   const all = before === null ? profile : mergeProfiles([before, profile]);
   await writeFile(flags.output, `${JSON.stringify(all)}\n`);
   const ranges = Object.values(all.places).flat();
-  const size = (which: (runs: number) => boolean) =>
-    bytes(ranges.reduce((sum, [, length, runs]) => sum + (which(runs) ? length : 0), 0));
+  const size = (isSoon: boolean) =>
+    ranges.reduce((sum, [, length, runs]) => sum + ((runs === 0) === isSoon ? length : 0), 0);
+  const soon = size(true) > 0 ? `, and ${bytes(size(true))} soon after` : '';
   const files = Object.keys(all.places).filter((name) => name.startsWith('/')).length;
   say(
     flags,
-    `${flags.output}: ${count(all.runs, 'run')} touched ${size((runs) => runs > 0)} of ${bytes(contentBytes)}, ` +
-      `and ${size((runs) => runs === 0)} soon after, in ${count(files, 'file')}`,
+    `${flags.output}: ${count(all.runs, 'run')} touched ${bytes(size(false))} of ${bytes(contentBytes)}${soon}, ` +
+      `in ${count(files, 'file')}`,
   );
   return 0;
 }

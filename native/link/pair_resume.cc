@@ -42,8 +42,9 @@ std::unique_ptr<LinkStream> PairImpl::make_link(std::unique_ptr<Connection> conn
 bool PairImpl::outlasts_reset() const {
   if (!link_ || !link_->keeps() || parting_) return false;
   const FencePhase phase = fence_.phase;
-  return phase != FencePhase::kClaiming && phase != FencePhase::kRetrying && phase != FencePhase::kFenced &&
-         phase != FencePhase::kEnded;
+  // A shadow that has not heard of the end would go on from there, and a primary waits for its answer.
+  if (phase == FencePhase::kEnded) return !role_live_ || !peer_ended_;
+  return phase != FencePhase::kClaiming && phase != FencePhase::kRetrying && phase != FencePhase::kFenced;
 }
 
 // A primary waits longer: its shadow may notice only when it next says something.

@@ -132,6 +132,28 @@ TEST(resets_of_a_link_pass_unnoticed) {
   }
 }
 
+TEST(a_reset_at_the_end_of_the_machine_passes_unnoticed) {
+  for (int round = 0; round < 60; round++) {
+    TestPair pair = tcp_pair(true, 10'000);
+    const std::string text = typed_text(60);
+    TestClient client(pair.consoles(), text, 40);
+    pair.start();
+    const size_t at = text.size() - below(8);
+    run_until(client, [&] { return client.echoed().size() >= at; });
+    for (int resets = 0; resets < 3; resets++) {
+      if (below(2)) client.step(0);
+      pair.relay->reset = static_cast<Relay::Reset>(1 + below(3));
+      if (below(2)) poll(nullptr, 0, 1);
+    }
+    run_until(client, [&] { return client.ended(); });
+    pair.primary.thread.join();
+    pair.shadow.thread.join();
+    CHECK(client.echoed() == text && client.generation() == 1 && !pair.shadow.guest->live());
+    for (Side* side : {&pair.primary, &pair.shadow})
+      CHECK(side->time_of(PairNotice::kSuspected) == 0 && side->time_of(PairNotice::kClaiming) == 0);
+  }
+}
+
 TEST(resets_of_a_link_that_compresses_pass_unnoticed) {
   TestPair pair = tcp_pair(true, 10'000, [](PairOptions& o) { o.compress = PairOptions::Compress::kAlways; });
   reset_again_and_again(pair);
