@@ -290,7 +290,10 @@ test('publish takes a profile, and the next version has it too', async (t) => {
   await image.write(file);
   const learned = await run(['learn', file, '-o', profile, '--until', 'exit', '--runs', '2']);
   t.is(learned.status, 0, learned.stderr);
-  t.regex(learned.stderr, /2 runs touched [\d.]+ [KM]iB of [\d.]+ MiB(, and [\d.]+ KiB soon after)?, in \d+ files/);
+  t.regex(
+    learned.stderr,
+    /2 runs touched [\d.]+ [KM]iB of [\d.]+ MiB(, and [\d.]+ KiB soon after)?, in \d+ files/,
+  );
   t.is((await run(['learn', file, '-o', profile])).status, 125, 'an existing profile is kept');
   t.is((await run(['learn', file, '-o', profile, '--add', '--until', 'exit'])).status, 0);
   t.like(parseProfile(readFileSync(profile, 'utf8')), { runs: 3 });
