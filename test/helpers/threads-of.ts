@@ -8,8 +8,13 @@ export interface ThreadOf {
   field: (name: string) => string;
 }
 
+/** The process's first thread first. */
 export function threadsOf(pid: number): ThreadOf[] {
-  return readdirSync(`/proc/${pid}/task`).flatMap((thread) => {
+  // Node sorts them as texts: 10001 before 9999.
+  const threads = readdirSync(`/proc/${pid}/task`).sort(
+    (a, b) => Number(b === `${pid}`) - Number(a === `${pid}`),
+  );
+  return threads.flatMap((thread) => {
     try {
       const at = `/proc/${pid}/task/${thread}`;
       const status = readFileSync(`${at}/status`, 'utf8');
