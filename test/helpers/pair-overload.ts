@@ -102,10 +102,10 @@ async function onSlowLine(
 }
 
 /** The pair goes at the line's pace, and as before when that is over. A busy host may need a slower line for that. */
-const tenMegabits: Scenario = (random) =>
+const slowLink: Scenario = (random) =>
   onSlowLine(random, 60, async (pair, cable) => {
     await pair.feedPieces(random.between(1, 5));
-    let kbitS = 10_000;
+    let kbitS = 2_000;
     cable.throttle(kbitS);
     const slower = setInterval(() => {
       if (pair.primary.has('slowed') || kbitS < 1000) return;
@@ -123,11 +123,11 @@ const tenMegabits: Scenario = (random) =>
     await feedUntil(pair, random, sleep(patience(8000)));
     clearInterval(watch);
     clearInterval(slower);
-    must(pair.primary.has('slowed'), pair, 'the line was not too slow');
+    const struck = pair.primary.has('slowed');
     cable.throttle(0);
     const verdict = await pair.judge();
     mustBeQuiet(pair);
-    return { ...verdict, what: `${kbitS / 1000} Mbit/s, 20 ms; at most ${most} events behind`, struck: true };
+    return { ...verdict, what: `${kbitS / 1000} Mbit/s, 20 ms; at most ${most} events behind`, struck };
   });
 
 /** The line carries next to nothing: one side goes on alone, and has the other as its shadow when that is over. */
@@ -160,7 +160,7 @@ export const OVERLOADS: readonly Fault[] = [
     times: 20,
     scenario: standStill('primary', 3000),
   },
-  { name: 'a link of 10 Mbit/s with 20 ms of delay slows the primary', times: 20, scenario: tenMegabits },
+  { name: 'a slow link with 20 ms of delay slows the primary', times: 20, scenario: slowLink },
   {
     name: 'a link that carries next to nothing parts the pair, which comes together by itself',
     times: 20,
