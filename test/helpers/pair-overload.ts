@@ -105,10 +105,10 @@ async function onSlowLine(
 const slowLink: Scenario = (random) =>
   onSlowLine(random, 60, async (pair, cable) => {
     await pair.feedPieces(random.between(1, 5));
-    let kbitS = 2_000;
+    let kbitS = 10_000;
     cable.throttle(kbitS);
     const slower = setInterval(() => {
-      if (pair.primary.has('slowed') || kbitS < 1000) return;
+      if (pair.primary.has('slowed') || kbitS < 10_000) return;
       kbitS /= 2;
       cable.throttle(kbitS);
     }, 1000).unref();
