@@ -161,19 +161,22 @@ export interface ContinueOptions extends SandboxOptions {
   kicks?: MachineOptions['kicks'];
 }
 
+/** What a machine has that goes on from another, nobody chooses for it. */
+export function refuseWhatItHas(given: Record<string, unknown>, from: 'another' | 'a snapshot'): void {
+  const stray = Object.keys(given).find((name) => given[name] !== undefined);
+  if (stray)
+    throw invalid(
+      `${stray} was given to a machine that goes on from ${from}`,
+      'It has that already, and its guest knows it: leave the option out.',
+    );
+}
+
 /** Its share of the addon's configuration. */
 export function continueConfig(options: ContinueOptions & MachineOptions): Omit<NativeConfig, 'mode'> {
   const { seed, net, kicks, sandbox: _, ...others } = options;
-  const cable: NetOptions = net ?? {};
-  const its = ['memoryMiB', 'cpuModel', 'time', 'tty', 'rows', 'columns'] as const;
-  const stray =
-    its.find((name) => others[name] !== undefined) ??
-    (['mac', 'ip', 'gateway', 'mtu'] as const).find((name) => cable[name] !== undefined);
-  if (stray)
-    throw invalid(
-      `${stray} was given to a machine that goes on from another`,
-      'It has that already, and its guest knows it: leave the option out.',
-    );
+  const { memoryMiB, cpuModel, time, tty, rows, columns } = others;
+  const { mac, ip, gateway, mtu } = net ?? ({} as NetOptions);
+  refuseWhatItHas({ memoryMiB, cpuModel, time, tty, rows, columns, mac, ip, gateway, mtu }, 'another');
   return {
     seed: seed === undefined ? undefined : seedBytes(seed),
     reseed: seed !== undefined,

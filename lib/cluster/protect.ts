@@ -7,7 +7,7 @@ import { LockstepError } from '../errors.js';
 import { checkMemory } from '../image/image-file.js';
 import type { Image } from '../image.js';
 import { netConfig } from '../net-options.js';
-import { invalid } from '../options.js';
+import { invalid, refuseWhatItHas } from '../options.js';
 import type { SecurityOptions } from '../tls.js';
 import { Keeper, type KeptMachine } from './keeper.js';
 import { chooseHost } from './plan.js';
@@ -99,7 +99,8 @@ export async function protect(options: ProtectOptions): Promise<ProtectedMachine
   checkName(options.name, 'machine');
   if (options.memoryMiB !== undefined) checkMemory(options.memoryMiB);
   if (options.net) netConfig(options.net, new Uint8Array(32), invalid);
-  if (options.image?.isSnapshot) refuseStray(options);
+  const { memoryMiB, cpuModel, net } = options;
+  if (options.image?.isSnapshot) refuseWhatItHas({ memoryMiB, cpuModel, ...net }, 'a snapshot');
   const store = await Store.open(options.etcd);
   try {
     await ensureSpec(store, options);
@@ -108,16 +109,6 @@ export async function protect(options: ProtectOptions): Promise<ProtectedMachine
     store.close();
     throw error;
   }
-}
-
-/** What a machine that was saved has, nobody chooses for it. */
-function refuseStray({ memoryMiB, cpuModel, net }: ProtectOptions): void {
-  const stray = Object.entries({ memoryMiB, cpuModel, ...net }).find(([, value]) => value !== undefined)?.[0];
-  if (stray)
-    throw invalid(
-      `${stray} was given to a machine that goes on from a snapshot`,
-      'It has that already, and its guest knows it: leave the option out.',
-    );
 }
 
 /** Ends a machine, whoever keeps it. False when there is none. */

@@ -110,13 +110,10 @@ function sum(ranges: readonly TouchedRange[]): TouchedRange[] {
   let lying = 0;
   let runs = 0;
   for (const [at, by] of [...steps].sort(([a], [b]) => a - b)) {
-    const goesOn = lying > 0 && lying + by.lying > 0 && by.runs === 0;
-    if (goesOn || (by.lying === 0 && by.runs === 0)) {
-      lying += by.lying;
-      continue;
-    }
-    if (lying > 0) result.push([start, at - start, runs]);
+    const wasLying = lying > 0;
     lying += by.lying;
+    if (by.runs === 0 && wasLying === lying > 0) continue;
+    if (wasLying) result.push([start, at - start, runs]);
     runs += by.runs;
     start = at;
   }
