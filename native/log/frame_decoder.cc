@@ -63,6 +63,16 @@ const char* read_head(std::span<const uint8_t> bytes, Head* head, bool* enough) 
   return nullptr;
 }
 
+// Whether the frame ends with the checksum that belongs there; `chain` is over all up to there.
+bool checksum_fits(std::span<const uint8_t> frame, const Head& head, uint32_t chain) {
+  Cursor checksum(frame.subspan(head.head_bytes + head.payload_bytes));
+  return checksum.fixed(checksum_bytes(head.payload_bytes)) == checksum_of(chain, head.payload_bytes);
+}
+
+uint32_t chain_over(std::span<const uint8_t> frame, const Head& head, uint32_t before) {
+  return crc32c(before, frame.first(head.head_bytes + head.payload_bytes));
+}
+
 struct FreeDecompressor {
   void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
 };
@@ -100,6 +110,22 @@ size_t FrameDecoder::frame_length(std::span<const uint8_t> bytes) {
   return enough ? head.frame_bytes() : 0;
 }
 
+bool FrameDecoder::hides_a_frame(std::span<const uint8_t> bytes) const {
+  Bytes mended(bytes.begin(), bytes.end());
+  for (size_t bit = 0; bit < 8 * std::min(mended.size(), kHeadMax); bit++) {
+    uint8_t& byte = mended[bit / 8];
+    const uint8_t mask = static_cast<uint8_t>(1 << bit % 8);
+    byte ^= mask;
+    Head head;
+    bool enough;
+    if (!read_head(mended, &head, &enough) && enough && head.frame_bytes() <= mended.size() &&
+        checksum_fits(mended, head, chain_over(mended, head, state_->chain)))
+      return true;
+    byte ^= mask;
+  }
+  return false;
+}
+
 std::vector<Record> FrameDecoder::decode(std::span<const uint8_t> frame, uint64_t offset) {
   std::vector<Record> records;
   // An encoder's take() may hold several frames, and it is welcome here as a whole.
@@ -107,7 +133,7 @@ std::vector<Record> FrameDecoder::decode(std::span<const uint8_t> frame, uint64_
     Head head;
     bool enough;
     if (const char* problem = read_head(frame, &head, &enough)) throw_damaged(offset, problem);
-    if (!enough || head.frame_bytes() > frame.size()) throw_damaged(offset, "a frame is cut short");
+    if (!enough || head.frame_bytes() > frame.size()) throw_damaged(offset, "a frame is longer than what is left");
     state_->decode_one(frame.first(head.frame_bytes()), head, offset, records);
     offset += head.frame_bytes();
     frame = frame.subspan(head.frame_bytes());
@@ -130,12 +156,9 @@ std::span<const uint8_t> FrameDecoder::State::decompress(std::span<const uint8_t
 
 void FrameDecoder::State::decode_one(std::span<const uint8_t> frame, const Head& head, uint64_t offset,
                                      std::vector<Record>& records) {
-  const size_t checked = head.head_bytes + head.payload_bytes;
-  chain = crc32c(chain, frame.first(checked));
+  chain = chain_over(frame, head, chain);
 #ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION  // No fuzzer gets past a checksum.
-  Cursor checksum(frame.subspan(checked));
-  if (checksum.fixed(checksum_bytes(head.payload_bytes)) != checksum_of(chain, head.payload_bytes))
-    throw_damaged(offset, "the checksum of a frame is wrong");
+  if (!checksum_fits(frame, head, chain)) throw_damaged(offset, "the checksum of a frame is wrong");
 #endif
   std::span<const uint8_t> payload = frame.subspan(head.head_bytes, head.payload_bytes);
   if (head.compressed) payload = decompress(payload, offset);

@@ -3,7 +3,8 @@
 //   small:    one event of up to 127 bytes as it stands (its first byte is below 0x80), checksum
 //   general:  head, payload, checksum. Head: 0x80 | compressed (bit 6) | more (bit 5) | low five bits of the
 //             payload's length; when more, the rest as a varint; then a check byte of the head alone, so that
-//             a damaged length is found as such and does not look like a log that was cut.
+//             a damaged length is found as such and does not look like a log that was cut. (A bit that makes
+//             the head itself longer gets past that once in 256 times; hides_a_frame() tells then.)
 //   checksum: CRC-32C over all frames so far and this one up to here. All of it after a payload of 128 bytes
 //             or more, else its halves XORed: enough to find every single flipped bit (log_test tries each),
 //             while the chain has the next frames find what else may slip through.
@@ -19,6 +20,7 @@ namespace lockstep {
 
 constexpr size_t kPayloadMax = size_t{64} << 20;
 constexpr size_t kFrameMemoryMax = size_t{256} << 20;  // of the records of one frame
+constexpr size_t kHeadMax = 5;
 constexpr size_t kSmallMax = 127;                      // payloads up to here have a 16-bit checksum
 // Output waits for smaller frames, and of each compressing would take longer than writing and checking it: 5
 // us for 2 KB of packets, of 110 us in which a guest answers them. What is larger is a checkpoint, or a

@@ -96,8 +96,12 @@ void LogFileReader::State::read_header() {
 bool LogFileReader::State::read_frame() {
   size_t length;
   try {
-    while ((length = FrameDecoder::frame_length(unread())) == 0 || length > end - begin)
-      if (!read_more()) return false;
+    while ((length = FrameDecoder::frame_length(unread())) == 0 || length > end - begin) {
+      if (read_more()) continue;
+      if (length == 0 || !decoder.hides_a_frame(unread())) return false;
+      length = end - begin;  // decode() finds that it wants more, and names the byte
+      break;
+    }
   } catch (const Failure& failure) {
     if (failure.code != "ERR_LOCKSTEP_LOG_DAMAGED") throw;
     // It names no byte; decode() finds the same fault and does.
