@@ -101,7 +101,7 @@ bool SilenceWatch::silent(uint64_t now_us, uint64_t asked_us) {
   uint64_t gap = now_us - looked_us_;
   looked_us_ = now_us;
   if (gap > asked_us + silence_us_ / 2) heard_us_ = now_us;
-  return now_us - heard_us_ >= silence_us_;
+  return now_us - heard_us_ >= limit_us();
 }
 
 }  // namespace lockstep

@@ -102,16 +102,21 @@ class SilenceWatch {
   void restart(uint64_t now_us, uint64_t silence_us) {
     heard_us_ = looked_us_ = now_us;
     silence_us_ = silence_us;
+    on_the_way_us_ = 0;
   }
   void heard(uint64_t at_us) { heard_us_ = std::max(heard_us_, at_us); }
-  uint64_t due_us() const { return heard_us_ + silence_us_; }
+  // How long word and answer are on their way now. Behind a queue that is long, and keeps the other side's
+  // TCP waiting for acknowledgements as well, so that it may not even send; the queue may double meanwhile.
+  void round_trip(uint64_t us) { on_the_way_us_ = std::min(2 * us, 2 * silence_us_); }
+  uint64_t limit_us() const { return silence_us_ + on_the_way_us_; }
+  uint64_t due_us() const { return heard_us_ + limit_us(); }
   // Called whenever the loop comes round, having asked to be woken after `asked_us`. True: suspect the peer.
   // Waking much later than asked means that this process, or its host, stood still: what the peer sent
   // meanwhile may not have been read yet, so the limit starts again.
   bool silent(uint64_t now_us, uint64_t asked_us);
 
  private:
-  uint64_t silence_us_ = 0, heard_us_ = 0, looked_us_ = 0;
+  uint64_t silence_us_ = 0, on_the_way_us_ = 0, heard_us_ = 0, looked_us_ = 0;
 };
 
 }  // namespace lockstep

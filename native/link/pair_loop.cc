@@ -215,6 +215,7 @@ void PairImpl::watch_peer(uint64_t now) {
     const Path path = look_at_path(link_->fd());
     const uint64_t quiet_us = path.silence_us;
     link_->path_is_slow(path.queues, now);
+    silence_.round_trip(path.round_trip_us);
     if (quiet_us == 0) path_.restart(now, cut_us());
     path_.heard(now - quiet_us);
     if (!role_live_) seek_another_path(now, quiet_us);
@@ -230,7 +231,7 @@ void PairImpl::watch_peer(uint64_t now) {
   }
   if (silence_.silent(now, asked_us_)) {
     fence(FenceEvent::kSilence,
-          "Nothing was heard from the other side for " + std::to_string(silence_us() / 1000) + " ms.");
+          "Nothing was heard from the other side for " + std::to_string(silence_.limit_us() / 1000) + " ms.");
   }
 }
 

@@ -131,7 +131,9 @@ Path look_at_path(int fd) {
   constexpr uint64_t kQueueUs = 20'000, kUnsentUs = 5'000;
   const tcp_info info = info_of(fd);
   Path path;
-  if (info.tcpi_unacked > 0) path.silence_us = uint64_t{info.tcpi_last_ack_recv} * 1000;
+  // Its acknowledgement may queue behind much that it sends; the kernel counts that apart.
+  const uint64_t heard_ms = std::min(info.tcpi_last_ack_recv, info.tcpi_last_data_recv);
+  if (info.tcpi_unacked > 0) path.silence_us = heard_ms * 1000;
   path.round_trip_us = info.tcpi_rtt;
   const uint64_t unsent_us = uint64_t{info.tcpi_notsent_bytes} * 1'000'000 / (info.tcpi_delivery_rate + 1);
   path.queues = info.tcpi_rtt > 2 * uint64_t{info.tcpi_min_rtt} + kQueueUs || unsent_us > kUnsentUs;

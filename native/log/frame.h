@@ -47,8 +47,8 @@ class FrameDecoder {
   // The length of the frame at the front of `bytes`: 0 when more bytes are needed to tell.
   // Throws Failure ERR_LOCKSTEP_LOG_DAMAGED when this cannot be a frame.
   static size_t frame_length(std::span<const uint8_t> bytes);
-  // Whether the frame at the front of `bytes`, which seems to end behind them, would be a whole one if one bit of
-  // its head were another: then it is damaged, and `bytes` are not cut.
+  // Whether the frame at the front of `bytes`, which seems to end behind them, would be a whole one if one
+  // bit of its head were another: then it is damaged, and `bytes` are not cut.
   bool hides_a_frame(std::span<const uint8_t> bytes) const;
   // Decodes one whole frame. `offset` is only for messages. Throws ERR_LOCKSTEP_LOG_DAMAGED, naming
   // the offset, when the checksum or the contents are wrong; the decoder is then unusable.

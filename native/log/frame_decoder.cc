@@ -133,7 +133,8 @@ std::vector<Record> FrameDecoder::decode(std::span<const uint8_t> frame, uint64_
     Head head;
     bool enough;
     if (const char* problem = read_head(frame, &head, &enough)) throw_damaged(offset, problem);
-    if (!enough || head.frame_bytes() > frame.size()) throw_damaged(offset, "a frame is longer than what is left");
+    if (!enough || head.frame_bytes() > frame.size())
+      throw_damaged(offset, "a frame is longer than what is left");
     state_->decode_one(frame.first(head.frame_bytes()), head, offset, records);
     offset += head.frame_bytes();
     frame = frame.subspan(head.frame_bytes());

@@ -21,7 +21,7 @@ namespace lockstep {
 constexpr size_t kPayloadMax = size_t{64} << 20;
 constexpr size_t kFrameMemoryMax = size_t{256} << 20;  // of the records of one frame
 constexpr size_t kHeadMax = 5;
-constexpr size_t kSmallMax = 127;                      // payloads up to here have a 16-bit checksum
+constexpr size_t kSmallMax = 127;  // payloads up to here have a 16-bit checksum
 // Output waits for smaller frames, and of each compressing would take longer than writing and checking it: 5
 // us for 2 KB of packets, of 110 us in which a guest answers them. What is larger is a checkpoint, or a
 // flood.

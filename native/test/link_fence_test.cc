@@ -36,5 +36,23 @@ TEST(a_stall_of_our_own_is_not_the_silence_of_the_peer) {
   CHECK(after(50'000));
 }
 
+TEST(a_long_way_is_not_the_silence_of_the_peer) {
+  SilenceWatch watch;
+  watch.restart(0, 1'000'000);
+  uint64_t now = 0;
+  auto silent_after = [&](uint64_t limit_us) {
+    watch.heard(now);
+    const uint64_t begin = now;
+    while (!watch.silent(now += 50'000, 50'000)) CHECK(now - begin < limit_us);
+    return now - begin == limit_us;
+  };
+  watch.round_trip(400'000);
+  CHECK(silent_after(1'800'000));
+  watch.round_trip(60'000'000);
+  CHECK(silent_after(3'000'000));  // and yet there is an end to it
+  watch.round_trip(0);
+  CHECK(silent_after(1'000'000));
+}
+
 }  // namespace
 }  // namespace lockstep::test

@@ -158,16 +158,21 @@ export function stopAtWork(side: 'primary' | 'shadow', place: PrimaryPlace | Sha
     pair.taps[side].outlives = true;
     const fed = pair.feed();
     await sleeper.untilStopped();
-    const struck = sleeper.exited === undefined;
-    if (struck) {
-      await other.until('claim-won');
-      await pair.untilLines(pair.lines + random.between(0, 10) * load.answers);
-      sleeper.signal('SIGCONT');
-    }
+    const asleep = sleeper.exited === undefined;
+    // A shadow acknowledges before it writes: at its last frames the primary may have all it needs to end.
+    const goesOn =
+      asleep &&
+      (await other.until('claim-won').then(
+        () => true,
+        () => false,
+      ));
+    if (goesOn) await pair.untilLines(pair.lines + random.between(0, 10) * load.answers);
+    sleeper.signal('SIGCONT');
     await fed;
     const verdict = await pair.judge();
-    if (struck) must(mustBeOne(pair) === other.name, pair, 'the sleeper won');
-    return { ...verdict, what: `${side} stops at ${place}:${pass}`, struck };
+    if (goesOn) must(mustBeOne(pair) === other.name, pair, 'the sleeper won');
+    else must(other.exited === 'status 0', pair, `the ${other.name} neither went on nor ended well`);
+    return { ...verdict, what: `${side} stops at ${place}:${pass}`, struck: goesOn };
   };
 }
 
