@@ -239,7 +239,10 @@
     'relay_sources': ['native/test/relay.cc'],
 
     'core_defines': ['_GNU_SOURCE', 'XXH_INLINE_ALL='],
-    'core_flags': ['-std=c++20', '-O2', '-g', '-fexceptions', '-Wall', '-Wextra', '-Werror=return-type'],
+    # -g1: lines for stack traces; the rest of what -g has takes a quarter of all the time to build.
+    'core_flags': ['-std=c++20', '-O2', '-g1', '-fexceptions', '-Wall', '-Wextra', '-Werror=return-type'],
+    # The tests' own code need not be fast, but built soon.
+    'core_test_flags': ['-O1'],
     'core_libraries': ['-l:libzstd.a', '-lgnutls', '-pthread'],
 
     'guest_flags': [
@@ -314,7 +317,7 @@
           'include_dirs': ['native'],
           'defines': ['<@(core_defines)'],
           'cflags_cc!': ['-std=gnu++17', '-std=gnu++20', '-fno-exceptions', '-fno-rtti'],
-          'cflags_cc': ['<@(core_flags)'],
+          'cflags_cc': ['<@(core_flags)', '<@(core_test_flags)'],
           'libraries': ['<@(core_libraries)'],
         },
         {

@@ -39,8 +39,6 @@ function rows(
     what: text,
     ...rest,
   });
-  const slower =
-    learned.workMs === undefined || local.workMs === undefined ? undefined : learned.workMs / local.workMs;
   return [
     row(`${what}: bytes that had come, of ${(learned.bytesTotal / 2 ** 20).toFixed(1)} MiB`, {
       ours: { unit: 'B', value: learned.bytes },
@@ -73,9 +71,9 @@ function rows(
           }),
         ]),
     row('time to it from a file that is here', { ours: { unit: 'ms', value: local.ms } }),
-    ...(slower === undefined
+    ...(learned.work === undefined
       ? []
-      : [row('work past it, against a file that is here', { ratio: slower, limit: SLOWER_MAX })]),
+      : [row('work past it, in turn with a file that is here', { ratio: learned.work, limit: SLOWER_MAX })]),
   ];
 }
 

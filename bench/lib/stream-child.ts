@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Image, Machine, publish, Stream, serve } from '../../lib/index.js';
+import { Machine, publish, Stream, serve } from '../../lib/index.js';
 import { learn } from '../../lib/learn/learn.js';
 import type { Profile } from '../../lib/learn/profile.js';
 import { TEN_MBIT, ThinLine } from '../../test/helpers/thin-line.js';
@@ -25,8 +25,8 @@ export interface StreamRun {
   faults: number;
   /** Of everything. */
   bytesTotal: number;
-  /** Of the work that comes behind the answer, where there is some: the median. */
-  workMs?: number;
+  /** Time of the work that comes behind the answer against that of a machine whose image is here: the median of pairs. */
+  work?: number;
 }
 
 export interface StreamReport {
@@ -34,7 +34,7 @@ export interface StreamReport {
   /** Asked another thing than was learned, where that makes a difference. */
   another?: StreamRun;
   unlearned: StreamRun;
-  local: { ms: number; workMs?: number };
+  local: { ms: number };
 }
 
 const WORK_TIMES = 7;
@@ -45,25 +45,27 @@ const program = STREAMED.find(({ name }) => name === job.name) as Streamed;
 const net = program.net ? { net: { tap: true } as const } : {};
 execFileSync('ip', ['link', 'set', 'lo', 'up']);
 
-async function answer(machine: Machine, question: number): Promise<{ ms: number }> {
+async function answer(machine: Machine, question: number): Promise<number> {
   const begun = performance.now();
   machine.stdout.on('data', () => {});
   machine.stderr.on('data', () => {});
   await machine.start();
   await program.ask(machine, question);
-  return { ms: performance.now() - begun };
+  return performance.now() - begun;
 }
 
-/** Several times, while the rest of the image arrives. */
-async function work(machine: Machine): Promise<{ workMs?: number }> {
-  if (!program.work) return {};
-  const times: number[] = [];
-  for (let i = 0; i < WORK_TIMES; i++) {
+const here = () => (image.path === undefined ? Machine.create(image, net) : Machine.restore(image.path, net));
+
+/** Several times while the rest of the image arrives, each in turn with the same in a machine that has all of it. */
+async function work(machine: Machine, local: Machine): Promise<number> {
+  const timed = async (one: Machine) => {
     const begun = performance.now();
-    await program.work(machine);
-    times.push(performance.now() - begun);
-  }
-  return { workMs: percentile(times, 50) };
+    await program.work?.(one);
+    return performance.now() - begun;
+  };
+  const ratios: number[] = [];
+  for (let i = 0; i < WORK_TIMES; i++) ratios.push((await timed(machine)) / (await timed(local)));
+  return percentile(ratios, 50);
 }
 
 /** Published with this profile, or with none; started once for each question. */
@@ -80,6 +82,8 @@ async function start(site: string, question: number): Promise<StreamRun> {
   await using server = await serve(site);
   const line = await ThinLine.open(Number(new URL(server.url).port), TEN_MBIT);
   const output = join(job.directory, 'got.lsm');
+  await using local = program.work && (await here());
+  if (local) await answer(local, question);
   const begun = performance.now();
   const stream = await Stream.open(`${line.url}app`, { output });
   try {
@@ -87,7 +91,7 @@ async function start(site: string, question: number): Promise<StreamRun> {
     await answer(machine, question);
     const ms = performance.now() - begun;
     const { bytes, bytesTotal, demandFaults: faults } = stream.status;
-    return { ms, bytes, faults, bytesTotal, ...(await work(machine)) };
+    return { ms, bytes, faults, bytesTotal, ...(local && { work: await work(machine, local) }) };
   } finally {
     await stream.close();
     await line.close();
@@ -95,12 +99,9 @@ async function start(site: string, question: number): Promise<StreamRun> {
   }
 }
 
-async function locally(image: Image): Promise<{ ms: number; workMs?: number }> {
-  await using machine = await (image.path === undefined
-    ? Machine.create(image, net)
-    : Machine.restore(image.path, net));
-  const { ms } = await answer(machine, QUESTIONS.another);
-  return { ms, ...(await work(machine)) };
+async function locally(): Promise<{ ms: number }> {
+  await using machine = await here();
+  return { ms: await answer(machine, QUESTIONS.another) };
 }
 
 const image = await program.make(job.directory, job.quick);
@@ -113,6 +114,6 @@ const profile = await learn(image, {
 const { learned: same, another: other } = QUESTIONS;
 const [learned, another] = await streamed(path, program.isKeyed ? [same, other] : [other], profile);
 const [unlearned] = await streamed(path, [other]);
-const report = { learned, another, unlearned, local: await locally(image) } as StreamReport;
+const report = { learned, another, unlearned, local: await locally() } as StreamReport;
 process.stdout.write(`${JSON.stringify(report)}\n`);
 process.exit(0);
