@@ -87,6 +87,8 @@ export interface PairEvents {
   resumed: [PairNotice];
   /** Live side: a shadow that was joining is lost. Nothing changes: it never stood by. `detail` says why. */
   'join-lost': [PairNotice];
+  /** Live side: the program ended, and no console client is there to be told. `detail` says how long one is waited for. */
+  unheard: [PairNotice];
   warning: [Warning];
 }
 

@@ -95,6 +95,7 @@ const char* name_of(PairNotice notice) {
     case PairNotice::kUnread: return "unread";
     case PairNotice::kResumed: return "resumed";
     case PairNotice::kJoinLost: return "join-lost";
+    case PairNotice::kUnheard: return "unheard";
   }
   return "unknown";
 }

@@ -1,6 +1,7 @@
 /** What the command line says of etcd: its users, and its certificates. A real server decides. */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { ConsoleClient } from '../lib/index.js';
 import { lockstep, run, scratch } from './helpers/command.js';
 import { certificates, etcdctl, withEtcd } from './helpers/etcd-server.js';
 import { SideChild } from './helpers/pair-child.js';
@@ -10,15 +11,25 @@ interface Shown {
   env?: Record<string, string>;
 }
 
-/** A primary without a shadow, of a program that says nothing. */
-function alone(t: ExecutionContext, arbiter: string, { flags = [], env }: Shown): ReturnType<typeof run> {
+/** A primary without a shadow, of a program that says nothing, and a client that hears of its end. */
+async function alone(
+  t: ExecutionContext,
+  arbiter: string,
+  { flags = [], env }: Shown,
+): ReturnType<typeof run> {
   const directory = scratch(t);
   const [link, console] = ['link', 'console'].map((name) => `unix:${join(directory, name)}`) as [
     string,
     string,
   ];
   const argv = ['primary', '--alone', '--link', link, '--console', console, '--arbiter', arbiter, ...flags];
-  return run([...argv, '--', 'busybox', 'true'], { env });
+  const over = new AbortController();
+  ConsoleClient.connect({ addresses: [console], signal: over.signal })
+    .then(({ stdout }) => stdout.resume())
+    .catch(() => {}); // of one that is refused there is no console
+  const outcome = await run([...argv, '--', 'busybox', 'true'], { env });
+  over.abort();
+  return outcome;
 }
 
 /** All at once: whoever is refused is so only when it has tried for ten seconds. */

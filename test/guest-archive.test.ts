@@ -1,22 +1,16 @@
 /** The guest's initial file system: what the kernel makes of it, and that it believes nothing it says. */
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { inspectImage, writeImage } from '../lib/image/image-file.js';
 import { LS_GPA_BOOT } from '../lib/image/ports.js';
 import { Image } from '../lib/image.js';
 import { Machine } from '../lib/machine.js';
+import { scratch } from './helpers/command.js';
 
 const HEADER_BYTES = 40;
 const ENTRY_BYTES = 24;
-
-function scratch(t: ExecutionContext): string {
-  const directory = mkdtempSync(path.join(tmpdir(), 'lockstep-'));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  return directory;
-}
 
 async function packed(argv: string[], host: string): Promise<Image> {
   return Image.fromProgram({ argv, files: [{ host, guest: '/t' }] });

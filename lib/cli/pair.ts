@@ -37,6 +37,7 @@ const NOTICES: Record<PairNoticeName, string> = {
   unread: 'nobody reads the console',
   resumed: 'the link came back',
   'join-lost': 'a shadow was lost before it stood by; waiting for another',
+  unheard: 'the program ended, and nobody is at its console to hear of it',
 };
 
 export function pairOptions(flags: PairFlags): PairOptions {

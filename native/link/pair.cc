@@ -229,6 +229,8 @@ void PairImpl::finish(const End& end, uint32_t wait_ms) {
   uint64_t deadline_us = now_us() + uint64_t{wait_ms} * 1000;
   console_->end(end);
   pump_console();
+  if (wait_ms > kNobodyWaitMs && !console_->has_client())
+    note(PairNotice::kUnheard, "Whoever comes within " + std::to_string(wait_ms / 1000) + " s is told.");
   wake();
   changed_.wait_until(lock, at_us(deadline_us), [&] { return is_over() || console_->delivered_end(); });
   if (!is_over()) finish_link(lock, end, deadline_us);

@@ -84,6 +84,7 @@ enum class PairNotice : uint8_t {
   kUnread,
   kResumed,
   kJoinLost,
+  kUnheard,
 };
 struct PairEvent {
   PairNotice notice;

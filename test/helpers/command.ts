@@ -13,7 +13,7 @@ export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const lockstep = join(root, 'bin/lockstep.js');
 
 /** Nothing here takes as long; what does hangs, and is killed for it. */
-const HUNG_MS = patience(120_000);
+const HUNG_MS = patience(240_000);
 
 export interface Outcome {
   /** null when a signal ended it: then `signal` says which. */
