@@ -39,8 +39,8 @@ function inMachine(job: RedisJob): MachineServer {
   const child = spawn('unshare', argv, { stdio: ['pipe', 'pipe', 'inherit'] });
   const over = once(child, 'close');
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const answer = async <T>(what: string): Promise<T> => {
-    const { value, done } = await within(LIMIT_MS, what, lines.next(), () => child.kill('SIGKILL'));
+  const answer = async <T>(what: string, limitMs = LIMIT_MS): Promise<T> => {
+    const { value, done } = await within(limitMs, what, lines.next(), () => child.kill('SIGKILL'));
     if (done) throw new Error(`the process of the machine ended without an answer: ${what}`);
     return JSON.parse(value);
   };
@@ -51,7 +51,7 @@ function inMachine(job: RedisJob): MachineServer {
     },
     end: async () => {
       child.stdin.end();
-      if (job.log) server.recorded = await answer('reliving the recording');
+      if (job.log) server.recorded = await answer('reliving the recording', LIMIT_MS * job.replays);
       await within(LIMIT_MS, 'ending the machine', over, () => child.kill('SIGKILL'));
     },
   };
