@@ -50,19 +50,22 @@ async function keptLogReplays(pair: PairUnderTest, side: 'primary' | 'shadow'): 
 /** One side is stopped for long, the other goes on; woken, it is its shadow, and then goes on in its place. */
 function standStill(side: 'primary' | 'shadow', ms: number): Scenario {
   return async (random) => {
-    const load = { ...random.pick([...TALKS, FLOOD_LOAD]), lines: 2500 };
-    const pair = await open({ load, random, rejoins: true });
+    const load = random.pick([...TALKS, FLOOD_LOAD]);
+    // Each line of a flood is 150 of output: fewer of them, more slowly, last as long.
+    const [lines, gapMs] = load === FLOOD_LOAD ? [900, 25] : [2500, 2];
+    const pair = await open({ load: { ...load, lines }, random, rejoins: true });
+    const feed = (done: Promise<unknown>) => feedUntil(pair, random, done, gapMs);
     const sleeper = pair[side];
     const other = side === 'primary' ? pair.shadow : pair.primary;
     await pair.feedPieces(random.between(1, 20));
     sleeper.signal('SIGSTOP');
-    await feedUntil(pair, random, sleep(patience(ms)));
+    await feed(sleep(patience(ms)));
     must(other.has('claim-won'), pair, `the ${other.name} did not go on`);
     sleeper.signal('SIGCONT');
-    await feedUntil(pair, random, sleeper.until('armed', 2));
-    await feedUntil(pair, random, sleep(random.between(1, 500)));
+    await feed(sleeper.until('armed', 2));
+    await feed(sleep(random.between(1, 500)));
     other.signal('SIGKILL');
-    await feedUntil(pair, random, sleeper.until('live'));
+    await feed(sleeper.until('live'));
     await keptLogReplays(pair, side);
     const verdict = await pair.judge();
     return { ...verdict, what: `${side} stopped for ${ms} ms, back, ${other.name} killed`, struck: true };
